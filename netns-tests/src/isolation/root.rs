@@ -1,0 +1,186 @@
+//! The root file system inside: the machine's own directories, except that `/etc`, `/run`, `/tmp` and `/var` are fresh
+//! and live in memory.
+//!
+//! So tests neither see nor leave traces in `/run/flannel`, `/etc/cni` or `/var/lib/cni`, whether the machine has them or
+//! not. The machine's root stays reachable at [`MACHINE`].
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::mount::{MsFlags, mount};
+use nix::unistd::{chdir, pivot_root};
+
+/// Where the machine's root file system is found inside.
+pub(crate) const MACHINE: &str = "/.machine";
+
+/// Top directories that are not the machine's inside.
+const PRIVATE: [&str; 4] = ["etc", "run", "tmp", "var"];
+
+/// Entries of `/etc` that are ours to write, so not the machine's.
+const PRIVATE_ETC: [&str; 3] = ["cni", "flannel", "kube-flannel"];
+
+/// Empty directories inside that programs expect.
+const FRESH: [&str; 7] = [
+    "etc/cni/net.d",
+    "run/lock",
+    "run/netns",
+    "tmp",
+    "var/lib/cni",
+    "var/log",
+    "var/tmp",
+];
+
+/// Directories that have to stay visible although they may lie below a private one: those of the programs under test
+/// and of the work tree.
+pub(super) fn directories_to_keep(executable: &Path, working: &Path) -> Vec<PathBuf> {
+    let mut keep: Vec<PathBuf> = executable
+        .parent()
+        .into_iter()
+        .map(Path::to_path_buf)
+        .collect();
+    // A test executable lies in `deps`, the programs it starts one above.
+    keep.extend(
+        executable
+            .parent()
+            .filter(|parent| parent.ends_with("deps"))
+            .and_then(Path::parent)
+            .map(PathBuf::from),
+    );
+    keep.push(working.to_path_buf());
+    for variable in [
+        "LODEN_PROGRAMS",
+        "CARGO_TARGET_DIR",
+        "CARGO_MANIFEST_DIR",
+        "HOME",
+    ] {
+        keep.extend(
+            env::var_os(variable)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute()),
+        );
+    }
+    keep
+}
+
+/// Builds the new root and makes it the root of this mount namespace.
+pub(super) fn assemble(keep: &[PathBuf]) -> Result<()> {
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .context("mounts cannot be made private")?;
+    mount(
+        Some("tmpfs"),
+        "/tmp",
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("mode=755"),
+    )
+    .context("a file system in memory cannot be mounted")?;
+    let machine = Path::new("/tmp").join(MACHINE.trim_start_matches('/'));
+    fs::create_dir(&machine).context("the new root cannot be written")?;
+    pivot_root("/tmp", &machine).context("the root file system cannot be replaced")?;
+    chdir("/").context("the new root cannot be entered")?;
+
+    for entry in fs::read_dir(MACHINE).context("the machine's root directory cannot be read")? {
+        let entry = entry.context("the machine's root directory cannot be read")?;
+        take_over(&entry.path())
+            .with_context(|| format!("{} cannot be shown inside", entry.path().display()))?;
+    }
+    for directory in FRESH {
+        fs::create_dir_all(Path::new("/").join(directory))
+            .with_context(|| format!("/{directory} cannot be made"))?;
+    }
+    for directory in ["/tmp", "/var/tmp"] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o1777))?;
+    }
+    symlink("/run", "/var/run").context("/var/run cannot be made")?;
+    link_etc().context("/etc cannot be shown inside")?;
+    for directory in keep.iter().filter(|directory| is_private(directory)) {
+        let original = in_machine(directory);
+        if original.is_dir() {
+            fs::create_dir_all(directory)
+                .with_context(|| format!("{} cannot be made", directory.display()))?;
+            bind(&original, directory)
+                .with_context(|| format!("{} cannot be shown inside", directory.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Mounts `/proc` for the pid namespace of this process.
+pub(super) fn mount_proc() -> Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).context(
+        "/proc cannot be mounted. Inside a container that hides parts of /proc an ordinary user may not: run as root",
+    )
+}
+
+/// Mounts `/sys` for the network namespace of this thread; where that is refused (a container that hides parts of
+/// `/sys`), the one that is there stays.
+pub(crate) fn mount_sys() {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("sysfs"), "/sys", Some("sysfs"), flags, None::<&str>).ok();
+}
+
+/// Bind-mounts `from`, with everything mounted below it, on `to`.
+pub(crate) fn bind(from: &Path, to: &Path) -> nix::Result<()> {
+    mount(
+        Some(from),
+        to,
+        None::<&str>,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        None::<&str>,
+    )
+}
+
+fn take_over(original: &Path) -> Result<()> {
+    let Some(name) = original.file_name().and_then(|name| name.to_str()) else {
+        return Ok(());
+    };
+    let here = Path::new("/").join(name);
+    let kind = fs::symlink_metadata(original)?.file_type();
+    if kind.is_symlink() {
+        return Ok(symlink(fs::read_link(original)?, here)?);
+    }
+    if !kind.is_dir() || PRIVATE.contains(&name) {
+        return Ok(());
+    }
+    fs::create_dir(&here)?;
+    bind(original, &here)?;
+    if name == "sys" {
+        mount_sys();
+    }
+    Ok(())
+}
+
+/// A real `/etc` whose entries point to the machine's.
+fn link_etc() -> Result<()> {
+    for entry in fs::read_dir(Path::new(MACHINE).join("etc"))? {
+        let entry = entry?;
+        if !PRIVATE_ETC
+            .iter()
+            .any(|private| entry.file_name() == *private)
+        {
+            symlink(entry.path(), Path::new("/etc").join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_private(path: &Path) -> bool {
+    let Some(Component::Normal(top)) = path.components().nth(1) else {
+        return false;
+    };
+    PRIVATE.iter().any(|private| top == *private)
+}
+
+fn in_machine(path: &Path) -> PathBuf {
+    Path::new(MACHINE).join(path.strip_prefix("/").unwrap_or(path))
+}
