@@ -4,3 +4,9 @@
 //! objects are wanted *for* (leases, pods, backends) is not known here.
 
 pub mod nft;
+
+mod attr;
+mod error;
+mod socket;
+
+pub use error::{Error, KernelError};
