@@ -1,1 +1,21 @@
 //! Addresses and their meaning: network configuration, subnets, leases in their wire forms, and the pool of pod addresses.
+//!
+//! Nothing here speaks to a network or to the kernel's network stack. Files are read and written in two places only:
+//! [`SubnetEnv`] and [`pool`].
+#![forbid(unsafe_code)]
+
+pub mod choose;
+mod cidr;
+mod family;
+mod json;
+pub mod lease;
+mod mac;
+pub mod netconf;
+pub mod subnet_env;
+
+pub use cidr::{Cidr, CidrError, IpCidr, Ipv4Cidr, Ipv6Cidr};
+pub use family::{PerFamily, Subnets};
+pub use lease::{LeaseBackend, LeaseKey, LeaseKeyError, LeaseRecord, LeaseRecordError, VxlanLease};
+pub use mac::{Mac, MacError};
+pub use netconf::{Backend, NetConf, NetConfError, SubnetPlan, SubnetRange, Vni, VxlanBackend};
+pub use subnet_env::{HostNetwork, SubnetEnv, SubnetEnvError};
