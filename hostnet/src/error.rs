@@ -27,13 +27,13 @@ pub enum Error {
     },
     /// The socket could not be opened or set up.
     #[error(
-        "cannot open a {family} netlink socket: {source}; this needs Linux 4.20 or newer, and a limit of open files that is not used up"
+        "cannot open a {family} netlink socket: {reason}; this needs Linux 4.20 or newer, and a limit of open files that is not used up"
     )]
     Open {
         /// The netlink protocol: "route" or "netfilter".
         family: &'static str,
         /// What the kernel said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// More messages came than the socket's receive buffer holds, so some are lost.
     #[error(
@@ -42,19 +42,18 @@ pub enum Error {
     Overrun,
     /// The answer could not be read.
     #[error("cannot read from the netlink socket: {0}")]
-    Receive(#[source] io::Error),
+    Receive(io::Error),
     /// The kernel refused the request.
     #[error("{what}: {error}")]
     Refused {
         /// What was asked for, as a noun phrase or "cannot …" sentence that names the object.
         what: String,
         /// What the kernel said.
-        #[source]
         error: KernelError,
     },
     /// The request could not be handed to the kernel.
     #[error("cannot write to the netlink socket: {0}")]
-    Send(#[source] io::Error),
+    Send(io::Error),
     /// A message was longer than the buffer it was read into, and its rest is lost.
     #[error(
         "the kernel sent a message of {length} bytes, longer than the {buffer} bytes expected; its rest is lost"

@@ -2,11 +2,32 @@
 //!
 //! Everything that speaks to the kernel lives here, and with it every line of `unsafe` in the workspace. What the
 //! objects are wanted *for* (leases, pods, backends) is not known here.
+//!
+//! [`Netlink`] tells what is there and makes [`Change`]s; [`Monitor`] tells when to look again.
 
 pub mod nft;
 
+mod address;
 mod attr;
+mod change;
 mod error;
+mod fdb;
+mod link;
+mod mac;
+mod neighbour;
+mod netlink;
+mod route;
 mod socket;
 
+pub use address::{Address, AddressFamily, Scope};
+pub use change::{Change, Refusals, Refused};
 pub use error::{Error, KernelError};
+pub use fdb::FdbEntry;
+pub use link::{
+    Link, LinkIndex, Vxlan,
+    change::{Bridge, LinkChange, LinkName, NewLink, NewLinkKind, VethPeer},
+};
+pub use mac::{InvalidMac, Mac};
+pub use neighbour::{Neighbour, NeighbourState};
+pub use netlink::Netlink;
+pub use route::{Route, RouteFilter, RouteKind};

@@ -60,9 +60,9 @@ impl Socket {
             }
             Ok(socket)
         };
-        let inner = open().map_err(|source| Error::Open {
+        let inner = open().map_err(|reason| Error::Open {
             family: family.name(),
-            source,
+            reason,
         })?;
         Ok(Self {
             inner,
