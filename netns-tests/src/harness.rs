@@ -66,19 +66,43 @@ pub fn skip<T>(reason: impl Into<String>) -> Result<T> {
     Err(Skipped(reason.into()).into())
 }
 
+impl Test {
+    /// A test with the usual deadline.
+    pub const fn new(name: &'static str, run: fn() -> Result<()>) -> Self {
+        Self {
+            name,
+            run,
+            deadline: DEADLINE,
+        }
+    }
+
+    /// The same test with this deadline.
+    #[must_use]
+    pub const fn within(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+}
+
 /// Generates `main` for a test binary: `tests![one, two, slow within 300]`, the deadline in seconds.
 #[macro_export]
 macro_rules! tests {
-    ($($name:ident $(within $seconds:literal)?),* $(,)?) => {
-        fn main() -> std::process::ExitCode {
-            const TESTS: &[$crate::harness::Test] = &[$($crate::harness::Test {
-                name: stringify!($name),
-                run: $name,
-                deadline: [$(::std::time::Duration::from_secs($seconds),)? $crate::harness::DEADLINE][0],
-            }),*];
-            $crate::harness::main(TESTS)
+    ($($list:tt)*) => {
+        fn main() -> ::std::process::ExitCode {
+            $crate::harness::main($crate::test_list![$($list)*])
         }
     };
+}
+
+/// The list that [`tests!`] makes, for a test binary with a `main` of its own.
+#[macro_export]
+macro_rules! test_list {
+    ($($name:ident $(within $seconds:literal)?),* $(,)?) => {{
+        const TESTS: &[$crate::harness::Test] = &[$(
+            $crate::harness::Test::new(stringify!($name), $name)
+                $(.within(::std::time::Duration::from_secs($seconds)))?
+        ),*];
+        TESTS
+    }};
 }
 
 /// Runs `tests` as the command line says. The first call of `main`, before there is a second thread.
@@ -116,8 +140,18 @@ fn run_inside(tests: &[Test], name: &str) -> ExitCode {
         println!("\n{SKIP_MARK}{}", reason.replace('\n', " "));
         process::exit(SKIPPED);
     }
-    eprintln!("Error: {error:?}");
+    eprintln!("Error: {error:#}");
+    for place in places(&error.backtrace().to_string()) {
+        eprintln!("  at {place}");
+    }
     ExitCode::FAILURE
+}
+
+/// The lines of this workspace in a backtrace: cargo names its files relative to the package, all others absolute.
+fn places(backtrace: &str) -> impl Iterator<Item = &str> {
+    backtrace
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("at ./"))
 }
 
 /// A thread of the harness: starts the test's process and judges what comes back.

@@ -7,13 +7,13 @@
 //! be killed with its parent, and with pid 1 the kernel kills everything inside. Nothing has a name on the machine, so
 //! nothing can be left behind.
 
-mod root;
+pub(crate) mod root;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::process::{ExitStatusExt, parent_id};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -38,6 +38,11 @@ pub enum Side {
     Outside,
     /// The inner process: pid 1 in its own namespaces, with the arguments the caller gave.
     Inside(Vec<OsString>),
+}
+
+/// Whether this process is the inner one of its namespaces.
+pub fn is_inside() -> bool {
+    process::id() == 1 && Path::new(root::LAB).is_dir()
 }
 
 /// To be called first thing in `main`, while there is but one thread: becomes the outer process (and then never

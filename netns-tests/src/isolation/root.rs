@@ -16,14 +16,18 @@ use nix::unistd::{chdir, pivot_root};
 /// Where the machine's root file system is found inside.
 pub(crate) const MACHINE: &str = "/.machine";
 
+/// Where the lab keeps the files of its hosts; only there inside.
+pub(crate) const LAB: &str = "/.lab";
+
 /// Top directories that are not the machine's inside.
-const PRIVATE: [&str; 4] = ["etc", "run", "tmp", "var"];
+const PRIVATE: [&str; 6] = ["etc", "run", "tmp", "var", ".lab", ".machine"];
 
 /// Entries of `/etc` that are ours to write, so not the machine's.
 const PRIVATE_ETC: [&str; 3] = ["cni", "flannel", "kube-flannel"];
 
 /// Empty directories inside that programs expect.
-const FRESH: [&str; 7] = [
+const FRESH: [&str; 8] = [
+    ".lab",
     "etc/cni/net.d",
     "run/lock",
     "run/netns",
