@@ -5,7 +5,10 @@
 //!
 //! [`Netlink`] tells what is there and makes [`Change`]s; [`Monitor`] tells when to look again.
 
+pub mod ethtool;
+pub mod netns;
 pub mod nft;
+pub mod sysctl;
 
 mod address;
 mod attr;
@@ -14,6 +17,7 @@ mod error;
 mod fdb;
 mod link;
 mod mac;
+mod monitor;
 mod neighbour;
 mod netlink;
 mod route;
@@ -28,6 +32,8 @@ pub use link::{
     change::{Bridge, LinkChange, LinkName, NewLink, NewLinkKind, VethPeer},
 };
 pub use mac::{InvalidMac, Mac};
+pub use monitor::{Group, Monitor, Notice, Wake};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::Netlink;
+pub use netns::{Netns, NetnsError, NetnsIdentity};
 pub use route::{Route, RouteFilter, RouteKind};

@@ -27,7 +27,7 @@ pub(crate) enum Family {
 }
 
 impl Family {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Netfilter => "netfilter",
             Self::Route => "route",

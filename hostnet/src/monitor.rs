@@ -1,0 +1,301 @@
+//! Notifications of the kernel: they tell where to look again, never what is there.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    time::{Duration, Instant},
+};
+
+use ipnetwork::IpNetwork;
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+
+use crate::{
+    address::Address,
+    error::Error,
+    link::{Link, LinkIndex},
+    neighbour::Entry,
+    route::Route,
+    socket::{Datagram, Family, Message, Socket},
+};
+
+/// What kind of changes to be told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Group {
+    /// IPv4 addresses.
+    Ipv4Addresses,
+    /// IPv4 routes.
+    Ipv4Routes,
+    /// IPv6 addresses.
+    Ipv6Addresses,
+    /// IPv6 routes.
+    Ipv6Routes,
+    /// Links made, altered and taken away.
+    Links,
+    /// Neighbours of both families, and FDB entries.
+    Neighbours,
+}
+
+impl Group {
+    /// `enum rtnetlink_groups`, linux/rtnetlink.h.
+    const fn number(self) -> u32 {
+        match self {
+            Self::Links => 1,
+            Self::Neighbours => 3,
+            Self::Ipv4Addresses => 5,
+            Self::Ipv4Routes => 7,
+            Self::Ipv6Addresses => 9,
+            Self::Ipv6Routes => 11,
+        }
+    }
+}
+
+/// Why a [`Monitor`] woke up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// These things changed, in this order; never empty.
+    Changed(Vec<Notice>),
+    /// More happened than the receive buffer held. What is lost is not known: look at everything.
+    Overrun,
+    /// Nothing happened in the time given.
+    TimedOut,
+}
+
+/// One thing that changed. What else the notification said is left out on purpose: by now it may be old.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// An address of a link.
+    Address {
+        /// The link.
+        link: LinkIndex,
+        /// Whether it was taken away.
+        removed: bool,
+    },
+    /// The nf_tables ruleset.
+    Firewall,
+    /// A link.
+    Link {
+        /// Its number.
+        index: LinkIndex,
+        /// Its name.
+        name: String,
+        /// Whether it was taken away (or moved to another namespace).
+        removed: bool,
+    },
+    /// A neighbour or an FDB entry.
+    Neighbour {
+        /// The link.
+        link: LinkIndex,
+        /// Whether it was taken away.
+        removed: bool,
+    },
+    /// A route.
+    Route {
+        /// What it is for.
+        destination: IpNetwork,
+        /// The link it leaves by.
+        link: Option<LinkIndex>,
+        /// Its table.
+        table: u32,
+        /// Whether it was taken away.
+        removed: bool,
+    },
+}
+
+/// A subscription to notifications, in the network namespace its thread was in when it was opened.
+///
+/// It can be polled: readable means that [`Self::wait`] will not wait.
+#[derive(Debug)]
+pub struct Monitor {
+    socket: Socket,
+    decode: fn(&Message<'_>) -> Option<Notice>,
+}
+
+impl Monitor {
+    /// Subscribes to groups.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn open(groups: &[Group]) -> Result<Self, Error> {
+        let numbers = groups.iter().map(|group| group.number());
+        Self::subscribe(Family::Route, numbers, decode_route)
+    }
+
+    /// Subscribes to changes of the nf_tables ruleset, by whomever.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn open_firewall() -> Result<Self, Error> {
+        Self::subscribe(
+            Family::Netfilter,
+            [NFNLGRP_NFTABLES].into_iter(),
+            decode_firewall,
+        )
+    }
+
+    fn subscribe(
+        family: Family,
+        mut groups: impl Iterator<Item = u32>,
+        decode: fn(&Message<'_>) -> Option<Notice>,
+    ) -> Result<Self, Error> {
+        let socket = Socket::open(family)?;
+        socket
+            .set_receive_buffer(RECEIVE_BUFFER)
+            .and_then(|()| groups.try_for_each(|group| socket.join(group)))
+            .map_err(|reason| Error::Open {
+                family: family.name(),
+                reason,
+            })?;
+        Ok(Self { socket, decode })
+    }
+
+    /// Waits until something changes, and takes in all that has changed by then; forever if there is no timeout.
+    ///
+    /// # Errors
+    /// [`Error::Receive`]. An overrun is no error but [`Wake::Overrun`].
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Wake, Error> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            if !self.is_readable_by(deadline)? {
+                return Ok(Wake::TimedOut);
+            }
+            match self.take()? {
+                // Something was sent that is none of the things we know.
+                Wake::Changed(notices) if notices.is_empty() => {}
+                wake => return Ok(wake),
+            }
+        }
+    }
+
+    fn is_readable_by(&self, deadline: Option<Instant>) -> Result<bool, Error> {
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let timeout = left.map_or(PollTimeout::NONE, poll_timeout);
+            match poll(
+                &mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)],
+                timeout,
+            ) {
+                // A longer time than poll(2) can wait for is waited for in parts.
+                Ok(0) if left.is_some_and(|left| !left.is_zero()) => {}
+                Ok(ready) => return Ok(ready > 0),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::Receive(io::Error::from(errno))),
+            }
+        }
+    }
+
+    /// Takes what is there, up to a limit, so that a storm of changes cannot hold up the one who has to act on them.
+    fn take(&mut self) -> Result<Wake, Error> {
+        let mut notices = Vec::new();
+        for _ in 0..MAX_DATAGRAMS {
+            match self.socket.receive_now() {
+                Ok(Some(datagram)) => collect(datagram, self.decode, &mut notices),
+                Ok(None) => break,
+                Err(Error::Overrun | Error::Truncated { .. }) => {
+                    // What is still waiting is older than what will now be looked at.
+                    self.socket.drain();
+                    return Ok(Wake::Overrun);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Wake::Changed(notices))
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn collect(
+    datagram: Datagram<'_>,
+    decode: fn(&Message<'_>) -> Option<Notice>,
+    notices: &mut Vec<Notice>,
+) {
+    for notice in datagram.filter_map(|message| decode(&message)) {
+        // Links especially are announced several times for one change.
+        if notices.last() != Some(&notice) {
+            notices.push(notice);
+        }
+    }
+}
+
+fn decode_route(message: &Message<'_>) -> Option<Notice> {
+    let payload = message.payload;
+    // Of each pair of types the odd one says that something was taken away.
+    let removed = message.kind & 1 == 1;
+    match message.kind {
+        RTM_NEWLINK | RTM_DELLINK => {
+            let link = Link::decode(payload)?;
+            // A port leaves its bridge with an RTM_DELLINK of the bridge's family; the link itself is still there.
+            let removed = removed && payload.first() == Some(&AF_UNSPEC);
+            Some(Notice::Link {
+                index: link.index,
+                name: link.name,
+                removed,
+            })
+        }
+        RTM_NEWADDR | RTM_DELADDR => {
+            let link = Address::decode(payload)?.link;
+            Some(Notice::Address { link, removed })
+        }
+        RTM_NEWROUTE | RTM_DELROUTE => {
+            let Route {
+                destination,
+                link,
+                table,
+                ..
+            } = Route::decode(payload)?;
+            Some(Notice::Route {
+                destination,
+                link,
+                table,
+                removed,
+            })
+        }
+        RTM_NEWNEIGH | RTM_DELNEIGH => {
+            let link = Entry::decode(payload)?.link;
+            Some(Notice::Neighbour { link, removed })
+        }
+        _ => None,
+    }
+}
+
+fn decode_firewall(message: &Message<'_>) -> Option<Notice> {
+    // The upper byte is the subsystem, the lower the kind of change.
+    let [_, subsystem] = message.kind.to_le_bytes();
+    (subsystem == NFNL_SUBSYS_NFTABLES).then_some(Notice::Firewall)
+}
+
+fn poll_timeout(left: Duration) -> PollTimeout {
+    // Rounded up: waking a little early would mean to ask again and again for the rest of the millisecond.
+    let milliseconds = left.as_nanos().div_ceil(1_000_000);
+    i32::try_from(milliseconds)
+        .ok()
+        .and_then(|milliseconds| PollTimeout::try_from(milliseconds).ok())
+        .unwrap_or(PollTimeout::MAX)
+}
+
+/// Asked for in bytes; the kernel doubles it and caps it at twice `net.core.rmem_max`.
+const RECEIVE_BUFFER: i32 = 0x20_0000;
+const MAX_DATAGRAMS: usize = 1024;
+
+// linux/socket.h, linux/rtnetlink.h, linux/netfilter/nfnetlink.h
+const AF_UNSPEC: u8 = 0;
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
+const NFNLGRP_NFTABLES: u32 = 7;
+const NFNL_SUBSYS_NFTABLES: u8 = 10;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! Kernel settings under /proc/sys. Those of the network are the calling thread's network namespace's.
+
+use std::{
+    fs, io,
+    path::{Component, Path, PathBuf},
+};
+
+/// Why a setting cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum SysctlError {
+    /// There is no such setting: the link it belongs to is gone, or the kernel lacks the feature.
+    #[error(
+        "there is no kernel setting {setting}; the kernel lacks the feature or the link is gone"
+    )]
+    Missing {
+        /// Its path below /proc/sys.
+        setting: String,
+    },
+    /// The path leads out of /proc/sys or nowhere.
+    #[error(
+        "\"{setting}\" is no path of a kernel setting; it should look like net/ipv4/ip_forward"
+    )]
+    NotASetting {
+        /// What was given.
+        setting: String,
+    },
+    /// It could not be read.
+    #[error("cannot read the kernel setting {setting}: {reason}")]
+    Read {
+        /// Its path below /proc/sys.
+        setting: String,
+        /// What the kernel said.
+        reason: io::Error,
+    },
+    /// It could not be written.
+    #[error("cannot set the kernel setting {setting} to \"{value}\": {reason}{}", hint(.reason))]
+    Write {
+        /// Its path below /proc/sys.
+        setting: String,
+        /// What it was to be.
+        value: String,
+        /// What the kernel said.
+        reason: io::Error,
+    },
+}
+
+impl SysctlError {
+    /// Whether there is no such setting.
+    #[must_use]
+    pub const fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing { .. })
+    }
+}
+
+/// What a setting says, without the end of line; several values are parted by single blanks.
+///
+/// The setting is named by its path below /proc/sys, as in `net/ipv4/conf/eth0.100/rp_filter`: with slashes, because the
+/// names of links may contain dots.
+///
+/// # Errors
+/// [`SysctlError::Missing`], [`SysctlError::NotASetting`], [`SysctlError::Read`].
+pub fn read(setting: &str) -> Result<String, SysctlError> {
+    let text = fs::read_to_string(path(setting)?).map_err(|reason| match reason.kind() {
+        io::ErrorKind::NotFound => SysctlError::Missing {
+            setting: setting.to_owned(),
+        },
+        _ => SysctlError::Read {
+            setting: setting.to_owned(),
+            reason,
+        },
+    })?;
+    Ok(normalised(&text))
+}
+
+/// Makes a setting say something; one that says it already is not touched. Tells whether it was changed.
+///
+/// # Errors
+/// As [`read`], and [`SysctlError::Write`].
+pub fn write(setting: &str, value: &str) -> Result<bool, SysctlError> {
+    // Some settings can only be written; what they say is not known, so they are.
+    if read_if_readable(setting)?.is_some_and(|found| found == normalised(value)) {
+        return Ok(false);
+    }
+    fs::write(path(setting)?, value).map_err(|reason| match reason.kind() {
+        io::ErrorKind::NotFound => SysctlError::Missing {
+            setting: setting.to_owned(),
+        },
+        _ => SysctlError::Write {
+            setting: setting.to_owned(),
+            value: value.to_owned(),
+            reason,
+        },
+    })?;
+    Ok(true)
+}
+
+fn read_if_readable(setting: &str) -> Result<Option<String>, SysctlError> {
+    match read(setting) {
+        Ok(value) => Ok(Some(value)),
+        Err(SysctlError::Read { reason, .. })
+            if reason.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn path(setting: &str) -> Result<PathBuf, SysctlError> {
+    let relative = Path::new(setting);
+    let plain = |component| matches!(component, Component::Normal(_));
+    if setting.is_empty() || setting.contains('\0') || !relative.components().all(plain) {
+        return Err(SysctlError::NotASetting {
+            setting: setting.to_owned(),
+        });
+    }
+    Ok(Path::new(ROOT).join(relative))
+}
+
+fn normalised(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn hint(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; run privileged, with /proc/sys mounted writable"
+        }
+        _ => "",
+    }
+}
+
+const ROOT: &str = "/proc/sys";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_read_without_its_end_of_line() {
+        assert_eq!(read("kernel/ostype").unwrap(), "Linux");
+        let range = read("net/ipv4/ip_local_port_range").unwrap();
+        assert_eq!(range.split(' ').count(), 2, "{range}");
+    }
+
+    #[test]
+    fn a_setting_that_says_it_already_is_not_written() {
+        // Writing this one is refused even to root, so success means that it was left alone.
+        let found = read("kernel/ostype").unwrap();
+        assert!(!write("kernel/ostype", &found).unwrap());
+        let error = write("kernel/ostype", "Plan 9").unwrap_err();
+        assert!(matches!(error, SysctlError::Write { .. }), "{error}");
+        assert!(
+            error.to_string().contains("kernel/ostype to \"Plan 9\""),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_missing_setting_is_told_as_such() {
+        let error = read("net/ipv4/conf/no.such.link/rp_filter").unwrap_err();
+        assert!(error.is_missing(), "{error}");
+        assert!(
+            write("net/ipv4/conf/no.such.link/rp_filter", "0")
+                .unwrap_err()
+                .is_missing()
+        );
+    }
+
+    #[test]
+    fn nothing_outside_is_reached() {
+        for setting in [
+            "",
+            "../version",
+            "net/../../version",
+            "/proc/sys/kernel/ostype",
+            "./kernel",
+            "a\0b",
+        ] {
+            let error = read(setting).unwrap_err();
+            assert!(
+                matches!(error, SysctlError::NotASetting { .. }),
+                "{setting}: {error}"
+            );
+        }
+    }
+}
