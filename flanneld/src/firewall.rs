@@ -1,1 +1,165 @@
 //! The firewall rules of a node as data: which packets are masqueraded and which are accepted for forwarding.
+//!
+//! A pure function; writing and comparing the tables is [`hostnet::nft`]'s. The tables have the names of flannel's
+//! nftables mode, on purpose: whichever of the two programs starts next on a node replaces the other's rules.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use hostnet::nft::{
+    BaseHook, Chain, ChainKind, Expr, Family, Hook, Masquerade, Policy, Rule, Table, priority,
+};
+use ipam::Subnets;
+use ipnetwork::IpNetwork;
+
+/// The tables this daemon owns, whether or not it wants them at the moment.
+///
+/// Those among them that [`tables`] does not give are to be deleted.
+pub const OWNED: [(Family, &str); 2] =
+    [(Family::Ip, "flannel-ipv4"), (Family::Ip6, "flannel-ipv6")];
+
+/// Which rules are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Firewall {
+    /// Pods reach the world outside the pod network under the node's address (`--ip-masq`).
+    pub masquerade: bool,
+    /// Masqueraded connections get random source ports (unless `--ip-masq-fully-random-disable`).
+    pub fully_random: bool,
+    /// Packets from and to the pod network are accepted for forwarding (unless `--iptables-forward-rules=false`).
+    pub forward_accept: bool,
+}
+
+/// The tables wanted: one for each address family that has rules.
+///
+/// `networks` are the pod networks of the whole cluster, `own` the parts of them that belong to the pods of this node. A
+/// family that has not both has no table.
+#[must_use]
+pub fn tables(networks: &Subnets, own: &Subnets, firewall: &Firewall) -> Vec<Table> {
+    let ipv4 = networks.v4.zip(own.v4).map(|(network, subnet)| Ranges {
+        network: network.into(),
+        subnet: subnet.into(),
+    });
+    let ipv6 = networks.v6.zip(own.v6).map(|(network, subnet)| Ranges {
+        network: network.into(),
+        subnet: subnet.into(),
+    });
+    OWNED
+        .into_iter()
+        .zip([ipv4, ipv6])
+        .filter_map(|((family, name), ranges)| Some((family, name, ranges?)))
+        .map(|(family, name, ranges)| Table {
+            family,
+            name: name.to_owned(),
+            comment: Some(format!("rules for {name}")),
+            sets: Vec::new(),
+            chains: chains(ranges, firewall),
+        })
+        .filter(|table| !table.chains.is_empty())
+        .collect()
+}
+
+fn chains(ranges: Ranges, firewall: &Firewall) -> Vec<Chain> {
+    let forward = firewall.forward_accept.then(|| forward(ranges.network));
+    let postrouting = firewall
+        .masquerade
+        .then(|| postrouting(ranges, firewall.fully_random));
+    forward.into_iter().chain(postrouting).collect()
+}
+
+/// The ranges of one address family.
+#[derive(Clone, Copy)]
+struct Ranges {
+    network: IpNetwork,
+    subnet: IpNetwork,
+}
+
+/// Lets pods' packets through a host that forwards nothing by default.
+///
+/// An accept here ends this chain alone: a drop in another table, or in iptables' FORWARD chain, still wins.
+fn forward(network: IpNetwork) -> Chain {
+    Chain {
+        name: "forward".to_owned(),
+        hook: Some(BaseHook {
+            kind: ChainKind::Filter,
+            hook: Hook::Forward,
+            priority: priority::FILTER,
+            policy: Policy::Accept,
+        }),
+        rules: vec![
+            Rule::new([Expr::Source(network), Expr::Accept]).with_comment("from pods"),
+            Rule::new([Expr::Destination(network), Expr::Accept]).with_comment("to pods"),
+        ],
+    }
+}
+
+/// The rules of flannel's iptables mode, in its order.
+///
+/// Its nftables mode compares the whole mark where kube-proxy owns one bit of it, and in the fourth rule has the network
+/// in place of the subnet, so that its sixth can never match; both are meant as here.
+fn postrouting(ranges: Ranges, fully_random: bool) -> Chain {
+    let Ranges { network, subnet } = ranges;
+    let masquerade = Expr::Masquerade(Masquerade {
+        random: false,
+        fully_random,
+    });
+    let marked = Expr::Mark {
+        value: KUBE_PROXY_MARK,
+        mask: KUBE_PROXY_MARK,
+    };
+    Chain {
+        name: "postrtg".to_owned(),
+        hook: Some(BaseHook {
+            kind: ChainKind::Nat,
+            hook: Hook::Postrouting,
+            priority: priority::SRCNAT,
+            policy: Policy::Accept,
+        }),
+        rules: vec![
+            Rule::new([marked, Expr::Return]).with_comment("left to kube-proxy"),
+            Rule::new([
+                Expr::Source(subnet),
+                Expr::Destination(network),
+                Expr::Return,
+            ])
+            .with_comment("our pods to pods"),
+            Rule::new([
+                Expr::Source(network),
+                Expr::Destination(subnet),
+                Expr::Return,
+            ])
+            .with_comment("pods to our pods"),
+            Rule::new([
+                Expr::SourceNot(network),
+                Expr::Destination(subnet),
+                Expr::Return,
+            ])
+            .with_comment("clients outside keep their address towards our pods"),
+            Rule::new([
+                Expr::Source(network),
+                Expr::DestinationNot(multicast(&network)),
+                masquerade.clone(),
+            ])
+            .with_comment("pods to the world"),
+            Rule::new([
+                Expr::SourceNot(network),
+                Expr::Destination(network),
+                masquerade,
+            ])
+            .with_comment("clients outside to pods of other nodes"),
+        ],
+    }
+}
+
+/// All multicast addresses of the family (RFC 5771, RFC 4291 section 2.7).
+fn multicast(network: &IpNetwork) -> IpNetwork {
+    let (address, length) = match network {
+        IpNetwork::V4(_) => (Ipv4Addr::new(224, 0, 0, 0).into(), 4),
+        IpNetwork::V6(_) => (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8),
+    };
+    IpNetwork::new(address, length).unwrap_or(*network)
+}
+
+/// kube-proxy sets this bit on packets that it masquerades itself (`--iptables-masquerade-bit`, 14 by default).
+const KUBE_PROXY_MARK: u32 = 0x4000;
+
+#[cfg(test)]
+mod tests;
