@@ -180,7 +180,8 @@ impl Daemon {
         }
     }
 
-    fn log_tail(&self) -> String {
+    /// The last lines it wrote.
+    pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")

@@ -71,6 +71,10 @@ impl Etcd {
             &local,
             "--advertise-client-urls",
             &url,
+            "--election-timeout",
+            "100",
+            "--heartbeat-interval",
+            "10",
             "--listen-peer-urls",
             "http://127.0.0.1:2380",
         ];

@@ -168,12 +168,19 @@ fn take_over(original: &Path) -> Result<()> {
 fn link_etc() -> Result<()> {
     for entry in fs::read_dir(Path::new(MACHINE).join("etc"))? {
         let entry = entry?;
-        if !PRIVATE_ETC
+        if PRIVATE_ETC
             .iter()
             .any(|private| entry.file_name() == *private)
         {
-            symlink(entry.path(), Path::new("/etc").join(entry.file_name()))?;
+            continue;
         }
+        // A link keeps its meaning, except that one of these, in namespaces inside namespaces, has a way further to go.
+        let target = match fs::read_link(entry.path()) {
+            Ok(target) if target.starts_with(MACHINE) => in_machine(&target),
+            Ok(target) => target,
+            Err(_) => entry.path(),
+        };
+        symlink(target, Path::new("/etc").join(entry.file_name()))?;
     }
     Ok(())
 }

@@ -1,0 +1,55 @@
+# What one needs day to day. `make` lists it.
+
+CARGO  := netns-tests/scripts/cargo
+HOST    = $(shell $(CARGO) -vV | sed -n 's/^host: //p')
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+# Programs that run on any distribution. Linking libc statically works only with the target named: otherwise the flag
+# would apply to procedural macros too, which are shared libraries.
+RELEASE = $(TARGET)/$(HOST)/release
+STATIC  = RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --target $(HOST)
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+.PHONY: build
+build: needs ## the release programs, linked statically
+	$(STATIC) --workspace --bins
+	@echo "Built $(RELEASE)/flanneld and $(RELEASE)/flannel"
+
+.PHONY: demo
+demo: build ## three hosts and six pods: shown, checked, taken down (best with sudo)
+	@$(RELEASE)/loden-lab demo
+
+.PHONY: lab
+lab: build ## the same hosts and pods left standing, with a shell (best with sudo)
+	@$(RELEASE)/loden-lab lab
+
+# The tests start the programs, which cargo does not build for them; and under sudo everything is compiled as the user before
+# root runs it.
+.PHONY: test
+test: needs ## every test, those in network namespaces too: as root or as an ordinary user
+	$(CARGO) build --workspace --bins
+	$(CARGO) test --workspace --no-run
+	LODEN_CARGO_AS_ROOT=1 $(CARGO) test --workspace --no-fail-fast
+
+.PHONY: lint
+lint: ## formatting, clippy, documentation and its links
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+	.ci/check-links
+
+.PHONY: fmt
+fmt: ## formats the code
+	$(CARGO) fmt --all
+
+.PHONY: docs
+docs: ## the documentation of the code
+	$(CARGO) doc --workspace --no-deps
+	@echo "Open $(TARGET)/doc/flanneld/index.html"
+
+.PHONY: needs
+needs:
+	@netns-tests/scripts/install-needs
