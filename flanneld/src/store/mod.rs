@@ -1,1 +1,245 @@
-//! Lease stores: where leases come from and where ours is kept. Only the modules below know etcd or Kubernetes.
+//! Lease stores: where the network configuration and the leases of all nodes come from, and where our own lease is kept.
+//!
+//! This file is all that the daemon sees of a store; only the modules below know etcd or Kubernetes. Nothing here touches the
+//! kernel.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use ipam::{LeaseKey, LeaseRecord, NetConf, Subnets};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+pub(crate) mod backoff;
+#[cfg(feature = "etcd")]
+mod claim;
+#[cfg(feature = "etcd")]
+pub mod etcd;
+
+use backoff::{Backoff, Trouble};
+
+/// First and longest delay between tries of [`wait_for_lease`].
+const ACQUIRE_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// A node's lease as the store has it. Our own is among them; the daemon tells it by its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerLease {
+    /// The subnets that are leased.
+    pub key: LeaseKey,
+    /// Who holds them and how to reach the holder.
+    pub record: LeaseRecord,
+    /// The store's revision of this version; later versions have larger ones.
+    pub revision: i64,
+}
+
+/// An entry among the leases that is not a lease. It is skipped; whoever knew an earlier, readable version may go on with that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The entry's full key in the store.
+    pub key: String,
+    /// The lease key, if at least that could be read. Its subnets count as taken.
+    pub lease: Option<LeaseKey>,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What [`LeaseStore::watch_peers`] reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerEvent {
+    /// All leases there are. Comes first, and again whenever changes may have been missed; what is not in it is gone,
+    /// except for entries in `skipped`, of which nothing is known.
+    Snapshot {
+        /// The leases.
+        peers: Vec<PeerLease>,
+        /// Entries that are not leases.
+        skipped: Vec<Unreadable>,
+    },
+    /// A lease is new or was written again, perhaps with the same content.
+    Changed(PeerLease),
+    /// A lease is gone: removed or expired. May name one that was never reported.
+    Removed(LeaseKey),
+    /// An entry was written that is not a lease.
+    Unreadable(Unreadable),
+}
+
+/// How we came to our subnets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The store had them under our public address.
+    Reused,
+    /// They were ours before (from the subnet file), and free.
+    Previous,
+    /// Chosen among the free ones.
+    Chosen,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reused => "found under our address",
+            Self::Previous => "held before",
+            Self::Chosen => "chosen among the free ones",
+        })
+    }
+}
+
+/// Our lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnLease {
+    /// The subnets.
+    pub key: LeaseKey,
+    /// What the store tells the other nodes about us.
+    pub record: LeaseRecord,
+    /// When it ends if it is not renewed, by the monotonic clock and rather too early than too late. None for a
+    /// reservation, which does not end.
+    pub expires: Option<Instant>,
+    /// How we came to it.
+    pub origin: Origin,
+}
+
+/// What [`LeaseStore::keep`] reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OwnEvent {
+    /// The lease was renewed, by us or by another program with the same content.
+    Renewed {
+        /// The new end; None if it is now a reservation.
+        expires: Option<Instant>,
+    },
+    /// A new record of ours stands in the store.
+    Published(LeaseRecord),
+    /// The lease is not ours any more, as a sentence. Forwarding may go on; the store goes on trying to win it back.
+    Lost {
+        /// What happened.
+        reason: String,
+    },
+    /// The same subnets are ours again after [`OwnEvent::Lost`].
+    Reacquired(OwnLease),
+    /// The store does not answer or refuses. The lease is still ours as far as known. Said once per reason.
+    Trouble {
+        /// What does not work and why, as a sentence.
+        reason: String,
+    },
+}
+
+/// What goes wrong with a store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// A setting makes no sense; trying again does not help.
+    #[error("{setting}: {reason}")]
+    Settings {
+        /// The command line flag.
+        setting: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nobody answers.
+    #[error("cannot {action} {object}: {store} does not answer ({reasons})")]
+    Unreachable {
+        /// The store.
+        store: &'static str,
+        /// What was to be done.
+        action: &'static str,
+        /// To what.
+        object: String,
+        /// Each endpoint with its reason.
+        reasons: String,
+    },
+    /// The store answers with a refusal.
+    #[error("cannot {action} {object}: {store} refuses: {reason}")]
+    Refused {
+        /// The store and its endpoint.
+        store: String,
+        /// What was to be done.
+        action: &'static str,
+        /// To what.
+        object: String,
+        /// The store's words.
+        reason: String,
+    },
+    /// All subnets are taken.
+    #[error(
+        "no subnet of {range} is free, {leases} leases exist: remove leases of hosts that are gone, or enlarge the Network"
+    )]
+    NoSubnetFree {
+        /// Where a subnet was looked for.
+        range: String,
+        /// The number of leases that exist.
+        leases: usize,
+    },
+    /// Other nodes were quicker, each time.
+    #[error("other nodes took the subnets we tried for, {tries} times in a row")]
+    Contended {
+        /// How often we tried.
+        tries: usize,
+    },
+}
+
+impl StoreError {
+    /// Trying again may help.
+    pub fn may_pass(&self) -> bool {
+        !matches!(self, Self::Settings { .. })
+    }
+}
+
+/// A place where the nodes' leases are kept.
+pub trait LeaseStore: Send + Sync {
+    /// The network configuration, checked. Waits for the store to answer and for the configuration to exist and be valid;
+    /// logs once what it waits for and when that is over. Fails only where waiting cannot help.
+    fn net_conf(&self) -> impl Future<Output = Result<NetConf, StoreError>> + Send;
+
+    /// Makes a lease ours and publishes `record` in it: one that has our public address, else `previous` if it is free and
+    /// fits `conf`, else one of the free ones. Losing a race is no error, another try is made.
+    ///
+    /// # Errors
+    /// At once when the store does not answer or refuses or no subnet is free; see [`wait_for_lease`].
+    fn acquire(
+        &self,
+        conf: &NetConf,
+        record: &LeaseRecord,
+        previous: Option<&Subnets>,
+    ) -> impl Future<Output = Result<OwnLease, StoreError>> + Send;
+
+    /// Keeps `own` ours: renews it in time, publishes what `record` holds whenever that changes, wins the same subnets back
+    /// when they are lost and nobody else has them, and reports all that. Never writes over what another node wrote.
+    /// Ends when the receiver of `events` is dropped.
+    fn keep(
+        &self,
+        own: OwnLease,
+        record: watch::Receiver<LeaseRecord>,
+        events: mpsc::Sender<OwnEvent>,
+    ) -> impl Future<Output = ()> + Send;
+
+    /// Reports all leases and then every change, through any break of the connection. Ends when the receiver is dropped.
+    fn watch_peers(&self, events: mpsc::Sender<PeerEvent>) -> impl Future<Output = ()> + Send;
+}
+
+/// [`LeaseStore::acquire`] with patience: tries until it works, with growing delays, and logs each reason once.
+///
+/// # Errors
+/// Only what does not pass by waiting ([`StoreError::may_pass`]).
+pub async fn wait_for_lease<S: LeaseStore>(
+    store: &S,
+    conf: &NetConf,
+    record: &LeaseRecord,
+    previous: Option<&Subnets>,
+) -> Result<OwnLease, StoreError> {
+    let mut backoff = Backoff::new(ACQUIRE_RETRY.0, ACQUIRE_RETRY.1);
+    let mut trouble = Trouble::new("acquiring a lease");
+    loop {
+        match store.acquire(conf, record, previous).await {
+            Ok(own) => {
+                trouble.over();
+                return Ok(own);
+            }
+            Err(error) if error.may_pass() => {
+                if trouble.report(&error.to_string()) {
+                    // Something else than before, so the store is moving.
+                    backoff.reset();
+                }
+                backoff.wait().await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

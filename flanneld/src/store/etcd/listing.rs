@@ -1,0 +1,149 @@
+//! All leases in one request, and what an etcd entry says.
+
+use etcd_client::{GetOptions, KeyValue, ResponseHeader};
+use ipam::{LeaseKey, LeaseRecord};
+
+use super::connection::{CallError, Connection, large};
+use super::keys::Keys;
+use crate::store::claim::Entry;
+use crate::store::{PeerLease, Unreadable};
+
+/// The history that an etcd told us about, to notice when it tells another one: restored from a backup, or set up afresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct History {
+    pub(super) cluster: u64,
+    pub(super) term: u64,
+    pub(super) revision: i64,
+}
+
+impl History {
+    pub(super) fn of(header: Option<&ResponseHeader>) -> Self {
+        Self {
+            cluster: header.map_or(0, ResponseHeader::cluster_id),
+            term: header.map_or(0, ResponseHeader::raft_term),
+            revision: header.map_or(0, ResponseHeader::revision),
+        }
+    }
+
+    /// Whether `later`, heard afterwards, can be the same history. A member that lags behind the others may be taken for
+    /// another history, which costs one listing.
+    pub(super) fn goes_on_in(&self, later: &Self) -> bool {
+        later.cluster == self.cluster && later.term >= self.term && later.revision >= self.revision
+    }
+}
+
+/// All leases as of one revision.
+#[derive(Debug)]
+pub(super) struct Listing {
+    /// Entries whose key is a lease key.
+    pub(super) entries: Vec<Entry>,
+    /// The other entries.
+    pub(super) foreign: Vec<Unreadable>,
+    /// When it was.
+    pub(super) history: History,
+}
+
+impl Listing {
+    /// Asks for all leases.
+    pub(super) async fn read(connection: &Connection, keys: &Keys) -> Result<Self, CallError> {
+        let prefix = keys.subnets();
+        let response = connection
+            .call("list", &prefix, |client| {
+                let prefix = prefix.clone();
+                async move {
+                    let options = GetOptions::new().with_prefix();
+                    large(&client).get(prefix, Some(options)).await
+                }
+            })
+            .await?;
+        let mut listing = Self {
+            entries: Vec::new(),
+            foreign: Vec::new(),
+            history: History::of(response.header()),
+        };
+        for kv in response.kvs() {
+            match entry(keys, kv) {
+                Ok(entry) => listing.entries.push(entry),
+                Err(unreadable) => listing.foreign.push(unreadable),
+            }
+        }
+        Ok(listing)
+    }
+
+    /// The listing as the daemon wants it.
+    pub(super) fn into_peers(self, keys: &Keys) -> (Vec<PeerLease>, Vec<Unreadable>) {
+        let mut skipped = self.foreign;
+        let mut peers = Vec::new();
+        for entry in self.entries {
+            match peer(keys, entry) {
+                Ok(lease) => peers.push(lease),
+                Err(unreadable) => skipped.push(unreadable),
+            }
+        }
+        (peers, skipped)
+    }
+}
+
+/// What an entry of etcd says.
+pub(super) fn entry(keys: &Keys, kv: &KeyValue) -> Result<Entry, Unreadable> {
+    let key = match keys.parse(kv.key()) {
+        Ok(key) => key,
+        Err(reason) => return Err(unreadable(kv.key(), None, reason)),
+    };
+    Ok(Entry {
+        key,
+        record: LeaseRecord::parse(kv.value()).map_err(|error| error.to_string()),
+        revision: kv.mod_revision(),
+        grant: kv.lease(),
+    })
+}
+
+/// A lease for the daemon, if its value can be read.
+pub(super) fn peer(keys: &Keys, entry: Entry) -> Result<PeerLease, Unreadable> {
+    let Entry {
+        key,
+        record,
+        revision,
+        ..
+    } = entry;
+    match record {
+        Ok(record) => Ok(PeerLease {
+            key,
+            record,
+            revision,
+        }),
+        Err(reason) => Err(unreadable(keys.lease(&key).as_bytes(), Some(key), reason)),
+    }
+}
+
+fn unreadable(key: &[u8], lease: Option<LeaseKey>, reason: String) -> Unreadable {
+    Unreadable {
+        key: String::from_utf8_lossy(key).into_owned(),
+        lease,
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_history_is_noticed() {
+        let seen = History {
+            cluster: 7,
+            term: 3,
+            revision: 100,
+        };
+        let later = |cluster, term, revision| History {
+            cluster,
+            term,
+            revision,
+        };
+        assert!(seen.goes_on_in(&later(7, 3, 100)));
+        assert!(seen.goes_on_in(&later(7, 4, 5000)));
+        assert!(!seen.goes_on_in(&later(8, 3, 100)), "another cluster");
+        assert!(!seen.goes_on_in(&later(7, 2, 200)), "elections undone");
+        assert!(!seen.goes_on_in(&later(7, 3, 99)), "writes undone");
+    }
+}
