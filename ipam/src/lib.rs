@@ -11,6 +11,7 @@ mod json;
 pub mod lease;
 mod mac;
 pub mod netconf;
+pub mod pool;
 pub mod subnet_env;
 
 pub use cidr::{Cidr, CidrError, IpCidr, Ipv4Cidr, Ipv6Cidr};
@@ -18,4 +19,5 @@ pub use family::{PerFamily, Subnets};
 pub use lease::{LeaseBackend, LeaseKey, LeaseKeyError, LeaseRecord, LeaseRecordError, VxlanLease};
 pub use mac::{Mac, MacError};
 pub use netconf::{Backend, NetConf, NetConfError, SubnetPlan, SubnetRange, Vni, VxlanBackend};
+pub use pool::{Attachment, Owner, Pool, PoolError};
 pub use subnet_env::{HostNetwork, SubnetEnv, SubnetEnvError};

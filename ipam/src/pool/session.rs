@@ -1,0 +1,403 @@
+//! Work under the lock of a pool: the slots files that it needs, each opened once and built anew where needed.
+
+use std::net::IpAddr;
+
+use super::Pool;
+use super::attachment::{Attachment, HeldAddress};
+use super::disk::{Disk, named};
+use super::error::PoolError;
+use super::layout::{Free, Slot};
+use super::lock::Lock;
+use super::range::{Range, RangeSet, Window};
+use super::rebuild::{Plan, rebuild};
+use super::records;
+use super::slots::{Fault, Slots};
+
+/// The lock, and what was opened under it.
+pub(super) struct Session<'a> {
+    pool: &'a Pool,
+    disk: &'a Disk,
+    now: u64,
+    open: Vec<Slots<'a>>,
+    _lock: Lock,
+}
+
+/// An address that can be given.
+struct Pick {
+    /// Which of the open files has its slot, the slot's number and what is in it. Beyond the slots there is none.
+    slot: Option<(usize, u32, Slot)>,
+    held: HeldAddress,
+}
+
+/// Why a set gives no address.
+enum Miss {
+    /// The file at this place contradicts itself.
+    Corrupt(usize),
+    Refused(PoolError),
+}
+
+impl From<PoolError> for Miss {
+    fn from(error: PoolError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(pool: &'a Pool, lock: Lock, now: u64) -> Self {
+        Self {
+            pool,
+            disk: &pool.disk,
+            now,
+            open: Vec::new(),
+            _lock: lock,
+        }
+    }
+
+    /// Takes an address of every set for the attachment, and puts both on disk.
+    pub(super) fn reserve(
+        &mut self,
+        mut attachment: Attachment,
+        sets: &[RangeSet],
+        requested: &[IpAddr],
+    ) -> Result<Attachment, PoolError> {
+        let picks = match self.pick_all(sets, requested) {
+            Err(Miss::Corrupt(place)) => {
+                self.rebuild_open(place)?;
+                self.pick_all(sets, requested)
+                    .map_err(|miss| self.refusal(miss))?
+            }
+            picks => picks.map_err(|miss| self.refusal(miss))?,
+        };
+        attachment.addresses = picks.iter().map(|pick| pick.held).collect();
+        self.write(&attachment, &picks)?;
+        Ok(attachment)
+    }
+
+    /// The order makes a kill harmless at any point: while a file is marked as being changed, the attachments decide.
+    fn write(&mut self, attachment: &Attachment, picks: &[Pick]) -> Result<(), PoolError> {
+        for &(place, ..) in picks.iter().filter_map(|pick| pick.slot.as_ref()) {
+            self.begin(place)?;
+        }
+        if let Err(error) = records::write(self.disk, attachment) {
+            // Nothing has changed. Where this cannot be noted either, the files are built anew at their next use.
+            for &(place, ..) in picks.iter().filter_map(|pick| pick.slot.as_ref()) {
+                let _ = self.open[place].finish();
+            }
+            return Err(error);
+        }
+        for &(place, index, slot) in picks.iter().filter_map(|pick| pick.slot.as_ref()) {
+            let slots = &mut self.open[place];
+            if let Err(source) = slots.take(index, slot).and_then(|()| slots.finish()) {
+                let path = self.disk.path(slots.window().file_name());
+                // The caller is told that it has nothing, so it must have nothing.
+                records::remove(self.disk, &attachment.owner.file_name())?;
+                return Err(named("cannot write", &path)(source));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes an attachment and gives its addresses back.
+    pub(super) fn release(&mut self, attachment: &Attachment) -> Result<(), PoolError> {
+        let mut slots = Vec::new();
+        for held in &attachment.addresses {
+            // A file that is missing or not in order is built anew at its next use, without this attachment.
+            if let Some(place) = self.find(held)? {
+                slots.push((place, held.address));
+            }
+        }
+        for &(place, _) in &slots {
+            self.begin(place)?;
+        }
+        records::remove(self.disk, &attachment.owner.file_name())?;
+        for &(place, address) in &slots {
+            // The attachment is gone, so all that can be lost here is the order in which addresses come back: the mark
+            // stays and the file is built anew.
+            if self.give_back(place, address).is_err() {
+                return Ok(());
+            }
+        }
+        for (place, _) in slots {
+            if self.open[place].finish().is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back an address of another program's pod; whether it was noted as such.
+    pub(super) fn release_foreign(&mut self, address: IpAddr) -> Result<bool, PoolError> {
+        let Some(place) = self.search(address)? else {
+            return Ok(false);
+        };
+        let Some(index) = self.open[place].window().index(address) else {
+            return Ok(false);
+        };
+        if !matches!(self.open[place].slot(index), Ok(Slot::Foreign)) {
+            return Ok(false);
+        }
+        self.begin(place)?;
+        // As in `release`: an error leaves the mark.
+        let _ = self
+            .give_back(place, address)
+            .and_then(|()| Ok(self.open[place].finish()?));
+        Ok(true)
+    }
+
+    /// Marks every slots file as not in order.
+    pub(super) fn distrust(&self) -> Result<(), PoolError> {
+        for name in self.disk.list("")? {
+            let Some(window) = Window::from_file_name(&name) else {
+                continue;
+            };
+            if let Some(slots) = Slots::open(self.disk, window)? {
+                slots
+                    .begin()
+                    .map_err(named("cannot write", &self.disk.path(name)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file for a range, in order and of this boot.
+    pub(super) fn slots(&mut self, range: &Range) -> Result<&mut Slots<'a>, PoolError> {
+        let place = self.open(range)?;
+        Ok(&mut self.open[place])
+    }
+
+    fn pick_all(&mut self, sets: &[RangeSet], requested: &[IpAddr]) -> Result<Vec<Pick>, Miss> {
+        let mut wanted = requested.to_vec();
+        let mut picks = Vec::new();
+        for set in sets {
+            let position = wanted
+                .iter()
+                .position(|&address| set.iter().any(|range| range.contains(address)));
+            picks.push(match position {
+                Some(position) => self.pick_requested(set, wanted.remove(position))?,
+                None => self.pick(set)?,
+            });
+        }
+        match wanted.first() {
+            Some(&address) if is_gateway(sets, address) => {
+                Err(PoolError::Gateway { address }.into())
+            }
+            Some(&address) => Err(PoolError::OutOfRange {
+                address,
+                ranges: ranges(sets.iter().flatten()),
+            }
+            .into()),
+            None => Ok(picks),
+        }
+    }
+
+    /// A fresh address of the first range that has one, else the one of all ranges that was given back first. So one that
+    /// still cools down is given only where there is no other.
+    fn pick(&mut self, set: &RangeSet) -> Result<Pick, Miss> {
+        let mut oldest: Option<(Free, usize, u32, &Range)> = None;
+        let mut total = 0;
+        for range in set {
+            let place = self.open(range)?;
+            let fresh = self.open[place].fresh();
+            if let Some(index) = self.sound(place, fresh)? {
+                return Ok(self.picked(range, place, index, Slot::Fresh));
+            }
+            let candidate = self.open[place].oldest();
+            if let Some((index, free)) = self.sound(place, candidate)?
+                && oldest.is_none_or(|(other, ..)| free.since < other.since)
+            {
+                oldest = Some((free, place, index, range));
+            }
+            total += u64::from(capacity(&self.open[place]));
+        }
+        match oldest {
+            Some((free, place, index, range)) => {
+                Ok(self.picked(range, place, index, Slot::Free(free)))
+            }
+            None => Err(PoolError::Exhausted {
+                ranges: ranges(set),
+                total,
+            }
+            .into()),
+        }
+    }
+
+    fn pick_requested(&mut self, set: &RangeSet, address: IpAddr) -> Result<Pick, Miss> {
+        let Some(range) = set.iter().find(|range| range.contains(address)) else {
+            return Err(PoolError::OutOfRange {
+                address,
+                ranges: ranges(set),
+            }
+            .into());
+        };
+        if range.gateway() == Some(address) {
+            return Err(PoolError::Gateway { address }.into());
+        }
+        let Some(index) = range.window().index(address) else {
+            return self.pick_beyond(range, address);
+        };
+        let place = self.open(range)?;
+        let slot = self.open[place].slot(index);
+        match self.sound(place, slot)? {
+            slot @ (Slot::Fresh | Slot::Free(_)) => Ok(self.picked(range, place, index, slot)),
+            Slot::Used | Slot::Foreign => Err(PoolError::Taken { address }.into()),
+            Slot::Gateway => Err(PoolError::Gateway { address }.into()),
+        }
+    }
+
+    /// Most addresses of an IPv6 subnet have no slot. Who asks for one of those pays for a look at all attachments.
+    fn pick_beyond(&self, range: &Range, address: IpAddr) -> Result<Pick, Miss> {
+        for attachment in self.pool.attachments()? {
+            if attachment?
+                .addresses
+                .iter()
+                .any(|held| held.address == address)
+            {
+                return Err(PoolError::Taken { address }.into());
+            }
+        }
+        if self.pool.foreign()?.contains(&address) {
+            return Err(PoolError::Taken { address }.into());
+        }
+        Ok(Pick {
+            slot: None,
+            held: HeldAddress::new(range, address),
+        })
+    }
+
+    fn picked(&self, range: &Range, place: usize, index: u32, slot: Slot) -> Pick {
+        let held = HeldAddress::new(range, self.open[place].window().address(index));
+        Pick {
+            slot: Some((place, index, slot)),
+            held,
+        }
+    }
+
+    fn sound<T>(&self, place: usize, result: Result<T, Fault>) -> Result<T, Miss> {
+        result.map_err(|fault| match fault {
+            Fault::Corrupt => Miss::Corrupt(place),
+            Fault::Io(source) => {
+                let path = self.disk.path(self.open[place].window().file_name());
+                Miss::Refused(named("cannot read", &path)(source))
+            }
+        })
+    }
+
+    fn refusal(&self, miss: Miss) -> PoolError {
+        match miss {
+            Miss::Refused(error) => error,
+            Miss::Corrupt(place) => PoolError::Corrupt {
+                path: self.disk.path(self.open[place].window().file_name()),
+                reason: "it contradicts itself although it was just built anew".to_owned(),
+            },
+        }
+    }
+
+    fn begin(&self, place: usize) -> Result<(), PoolError> {
+        let slots = &self.open[place];
+        slots.begin().map_err(named(
+            "cannot write",
+            &self.disk.path(slots.window().file_name()),
+        ))
+    }
+
+    fn give_back(&mut self, place: usize, address: IpAddr) -> Result<(), Fault> {
+        let slots = &mut self.open[place];
+        let index = slots.window().index(address).ok_or(Fault::Corrupt)?;
+        slots.give_back(index, self.now)
+    }
+
+    fn open(&mut self, range: &Range) -> Result<usize, PoolError> {
+        let window = range.window();
+        let gateway = range.gateway().and_then(|gateway| window.index(gateway));
+        if let Some(place) = self.open.iter().position(|slots| slots.window() == window) {
+            return Ok(place);
+        }
+        let current = Slots::open(self.disk, window)?.filter(|slots| {
+            slots.header().boot_id == self.pool.boot_id.bytes() && slots.header().gateway == gateway
+        });
+        let slots = match current {
+            Some(slots) => slots,
+            None => self.build(window, gateway)?,
+        };
+        self.open.push(slots);
+        Ok(self.open.len() - 1)
+    }
+
+    fn rebuild_open(&mut self, place: usize) -> Result<(), PoolError> {
+        let (window, gateway) = (self.open[place].window(), self.open[place].header().gateway);
+        self.open[place] = self.build(window, gateway)?;
+        Ok(())
+    }
+
+    fn build(&self, window: Window, gateway: Option<u32>) -> Result<Slots<'a>, PoolError> {
+        let boot = &self.pool.boot_id;
+        let plan = Plan {
+            window,
+            gateway,
+            boot_id: boot.bytes(),
+            boot: boot.to_string(),
+            now: self.now,
+        };
+        rebuild(self.disk, &plan, &self.pool.foreign()?)?;
+        Slots::open(self.disk, window)?.ok_or_else(|| PoolError::Corrupt {
+            path: self.disk.path(window.file_name()),
+            reason: "it was just built anew but does not read as written".to_owned(),
+        })
+    }
+
+    /// The file that has the slot of an address, if it is in order: the one it was taken from, unless the ranges have
+    /// changed since.
+    fn find(&mut self, held: &HeldAddress) -> Result<Option<usize>, PoolError> {
+        if let Some(window) = held.window()
+            && let Some(place) = self.trusted(window)?
+        {
+            return Ok(Some(place));
+        }
+        self.search(held.address)
+    }
+
+    fn search(&mut self, address: IpAddr) -> Result<Option<usize>, PoolError> {
+        let mut windows = self
+            .disk
+            .list("")?
+            .into_iter()
+            .filter_map(|name| Window::from_file_name(&name));
+        match windows.find(|window| window.index(address).is_some()) {
+            Some(window) => self.trusted(window),
+            None => Ok(None),
+        }
+    }
+
+    /// Opens a file as it is.
+    fn trusted(&mut self, window: Window) -> Result<Option<usize>, PoolError> {
+        if let Some(place) = self.open.iter().position(|slots| slots.window() == window) {
+            return Ok(Some(place));
+        }
+        let boot_id = self.pool.boot_id.bytes();
+        let slots =
+            Slots::open(self.disk, window)?.filter(|slots| slots.header().boot_id == boot_id);
+        Ok(slots.map(|slots| {
+            self.open.push(slots);
+            self.open.len() - 1
+        }))
+    }
+}
+
+/// How many addresses a file can give at all.
+pub(super) fn capacity(slots: &Slots<'_>) -> u32 {
+    slots.window().len() - u32::from(slots.header().gateway.is_some())
+}
+
+fn is_gateway(sets: &[RangeSet], address: IpAddr) -> bool {
+    sets.iter()
+        .flatten()
+        .any(|range| range.gateway() == Some(address))
+}
+
+fn ranges<'r>(ranges: impl IntoIterator<Item = &'r Range>) -> String {
+    ranges
+        .into_iter()
+        .map(Range::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
