@@ -1,10 +1,121 @@
 //! The CNI program `flannel` of Loden as a library.
 //!
-//! A call runs left to right: [`protocol`] turns environment and stdin into a request, [`flannel_conf`] finds out what
-//! attachment is meant, [`verbs`] carries the request out with an [`attachment`] plan, and [`protocol`] turns the outcome
-//! into JSON. Blocking and single-threaded: the process lives for a millisecond.
+//! A call runs left to right: [`protocol`] turns environment and stdin into a request, [`request`] and [`flannel_conf`]
+//! find out what attachment is meant, [`verbs`] carry it out by putting an [`attachment`] plan into the kernel
+//! ([`connect`]), and [`protocol`] turns the outcome into JSON. Blocking and single-threaded: the process lives for a
+//! millisecond.
+//!
+//! # The config
+//!
+//! That of flannel's own plugin, unchanged; `delegate.type` chooses the attachment:
+//!
+//! | `delegate.type` | attachment |
+//! | --- | --- |
+//! | absent, `bridge` | a port of the bridge `cni0` ([`attachment::bridge`]), as flannel does it |
+//! | `ptp` | routed: a host route per pod and no bridge ([`attachment::routed`]) |
+//!
+//! Both words mean the same to flannel's plugin and the reference plugins, so a config written for one works with the
+//! other. The pod gets the routes of `ipam.routes` and one to each flannel network; `delegate.isDefaultGateway` (bridge)
+//! or `{"dst": "0.0.0.0/0"}` in `ipam.routes` adds the default route. `ipam.dataDir` is where reservations are kept;
+//! without it, in [`ipam::pool::DEFAULT_DIRECTORY`].
+//!
+//! Masquerading is the daemon's: `flanneld --ip-masq` keeps static rules for the whole host, and says so in subnet.env.
+//! A `delegate.ipMasq` is then fulfilled by those. Without `--ip-masq` nobody masquerades: unlike flannel's, this plugin
+//! makes no rules per pod, and says so on stderr.
 
 #![forbid(unsafe_code)]
 
+pub mod attachment;
+pub mod connect;
 pub mod flannel_conf;
 pub mod protocol;
+pub mod request;
+pub mod sandbox;
+pub mod verbs;
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::process::ExitCode;
+
+use crate::protocol::config::STDIN_MAX;
+use crate::protocol::json::Object;
+use crate::protocol::{Config, Error, Invocation, SpecVersion, Verb};
+
+/// What this program calls itself when asked without a command. Nomad reads the version out of it.
+const BANNER: &str = concat!(
+    "CNI flannel plugin v",
+    env!("CARGO_PKG_VERSION"),
+    " (Loden)"
+);
+
+/// One call of the program: reads the environment and perhaps stdin, and writes at most one JSON document to stdout.
+pub fn run(
+    environment: impl Fn(&str) -> Option<OsString>,
+    stdin: impl Read,
+    mut stdout: impl Write,
+    mut stderr: impl Write,
+) -> ExitCode {
+    let call = match Invocation::from_environment(environment) {
+        Ok(Some(call)) => call,
+        Ok(None) => {
+            let versions = SpecVersion::list();
+            let _ = writeln!(
+                stderr,
+                "{BANNER}\nCNI protocol versions supported: {versions}"
+            );
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return refuse(&mut stdout, &error, SpecVersion::NEWEST),
+    };
+    let mut config = Vec::new();
+    match execute(&call, stdin, &mut config, &mut stdout) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&mut stdout, &error, Config::answer_version(&config)),
+    }
+}
+
+/// Carries a call out. What was read from stdin is left in `stdin_read`, for the version of an error document.
+fn execute(
+    call: &Invocation,
+    stdin: impl Read,
+    stdin_read: &mut Vec<u8>,
+    stdout: &mut impl Write,
+) -> Result<(), Error> {
+    if call.verb == Verb::Version {
+        return print(stdout, &verbs::version::version());
+    }
+    // One byte more than allowed shows that there is more.
+    stdin
+        .take(STDIN_MAX as u64 + 1)
+        .read_to_end(stdin_read)
+        .map_err(Error::Stdin)?;
+    let config = Config::parse(stdin_read, call.verb)?;
+    match (call.verb, &call.target) {
+        (Verb::Add, Some(target)) => {
+            let added = verbs::add::add(call, target, &config)?;
+            let told = added
+                .result
+                .render(config.version)
+                .and_then(|document| print(stdout, &document));
+            // A runtime that was not told cannot make use of it.
+            told.map_err(|error| error.after_undoing(added.undo()))
+        }
+        (Verb::Del, Some(target)) => verbs::del::del(target, &config),
+        (verb, _) => Err(Error::VerbNotImplemented { verb }),
+    }
+}
+
+fn refuse(stdout: &mut impl Write, error: &Error, version: SpecVersion) -> ExitCode {
+    // Whoever closed stdout has only the exit status left.
+    let _ = print(stdout, &error.render(version));
+    ExitCode::FAILURE
+}
+
+fn print(stdout: &mut impl Write, document: &Object) -> Result<(), Error> {
+    let mut text = serde_json::to_vec(document).map_err(|error| Error::Stdout(error.into()))?;
+    text.push(b'\n');
+    stdout
+        .write_all(&text)
+        .and_then(|()| stdout.flush())
+        .map_err(Error::Stdout)
+}

@@ -6,6 +6,11 @@
 use std::io;
 use std::path::PathBuf;
 
+use hostnet::Refusals;
+use hostnet::netns::NetnsError;
+use hostnet::sysctl::SysctlError;
+use ipam::PoolError;
+
 use super::args::Verb;
 use super::json::Object;
 use super::version::{SpecVersion, UnknownVersion};
@@ -136,6 +141,70 @@ pub enum Error {
         /// The verb.
         verb: Verb,
     },
+    /// The runtime's namespace cannot be used.
+    #[error("{0}; the runtime must name the network namespace of a running sandbox in CNI_NETNS")]
+    Netns(#[source] NetnsError),
+    /// The runtime's namespace is the one this program runs in.
+    #[error(
+        "CNI_NETNS {} is the host's own network namespace: the process it belonged to is gone, start the sandbox anew (CNI_NETNS_OVERRIDE=1 attaches it all the same)",
+        path.display()
+    )]
+    OwnNetns {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The container has such an interface already.
+    #[error(
+        "interface {ifname} already exists in {}: detach it first (DEL), or choose another interface name",
+        netns.display()
+    )]
+    InterfaceExists {
+        /// Its name.
+        ifname: String,
+        /// Path of the container's namespace.
+        netns: PathBuf,
+    },
+    /// The config's bridge is something else.
+    #[error(
+        "{name} is not a bridge but {kind}: choose another name (`bridge`) or remove that link"
+    )]
+    NotABridge {
+        /// Its name.
+        name: String,
+        /// What it is.
+        kind: String,
+    },
+    /// The kernel made a veth without another end.
+    #[error("the kernel does not tell the other end of {name}: this needs Linux 4.20 or newer")]
+    NoPeer {
+        /// The end that is there.
+        name: String,
+    },
+    /// The address pool refuses.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// A request to the kernel failed.
+    #[error("the network could not be looked at: {0}")]
+    Netlink(#[source] hostnet::Error),
+    /// The kernel refused changes.
+    #[error("the kernel refuses the attachment: {0}")]
+    Refused(#[source] Refusals),
+    /// A kernel setting could not be made.
+    #[error(transparent)]
+    Sysctl(SysctlError),
+    /// The result could not be told to the runtime.
+    #[error(
+        "the result could not be written to stdout: {0}; whoever starts this program must keep its stdout open"
+    )]
+    Stdout(#[source] io::Error),
+    /// Something failed, and so did putting things back.
+    #[error("{error}; and what was begun could not be undone: {leftover}")]
+    Leftover {
+        /// The first failure, which decides the code.
+        error: Box<Self>,
+        /// The second.
+        leftover: Box<Self>,
+    },
     /// Results before 0.3.0 cannot say "no address".
     #[error(
         "this attachment has no address, which a result of version {version} cannot express: set cniVersion to 0.3.1 or later"
@@ -146,7 +215,33 @@ pub enum Error {
     },
 }
 
+/// Codes of our own; the specification leaves 100 and up to plugins.
+mod code {
+    /// No address is left.
+    pub(super) const POOL_EXHAUSTED: u32 = 100;
+    /// The attachment exists already.
+    pub(super) const DUPLICATE_ATTACHMENT: u32 = 101;
+    /// An interface of that name exists already.
+    pub(super) const INTERFACE_EXISTS: u32 = 102;
+    /// The address that was asked for cannot be had.
+    pub(super) const ADDRESS_UNAVAILABLE: u32 = 103;
+    /// The library's number for everything else.
+    pub(super) const OTHER: u32 = 999;
+}
+
 impl Error {
+    /// This error after an attempt to undo what had been done before it.
+    #[must_use]
+    pub fn after_undoing<T>(self, undone: Result<T, impl Into<Self>>) -> Self {
+        match undone {
+            Ok(_) => self,
+            Err(leftover) => Self::Leftover {
+                error: Box::new(self),
+                leftover: Box::new(leftover.into()),
+            },
+        }
+    }
+
     /// The code of the error document (specification, section "Error"; 100 and up are ours).
     pub fn code(&self) -> u32 {
         match self {
@@ -158,13 +253,23 @@ impl Error {
             | Self::MissingVariables { .. }
             | Self::UnknownCommand { .. }
             | Self::VerbNotImplemented { .. } => 4,
-            Self::Stdin(_) => 5,
+            Self::Stdin(_) | Self::Stdout(_) => 5,
             Self::StdinEmpty
             | Self::StdinTooLong
             | Self::Undecodable { .. }
             | Self::WrongType { .. } => 6,
             Self::InvalidConfig { .. } | Self::MissingKey { .. } | Self::NetworkName { .. } => 7,
             Self::SubnetFile { .. } => 11,
+            Self::Netns(NetnsError::Missing { .. }) => 3,
+            Self::Netns(NetnsError::NotANetns { .. }) | Self::OwnNetns { .. } => 8,
+            Self::InterfaceExists { .. } | Self::NotABridge { .. } => code::INTERFACE_EXISTS,
+            Self::Pool(error) => pool_code(error),
+            Self::Leftover { error, .. } => error.code(),
+            Self::Netlink(_)
+            | Self::Netns(_)
+            | Self::NoPeer { .. }
+            | Self::Refused(_)
+            | Self::Sysctl(_) => code::OTHER,
         }
     }
 
@@ -190,6 +295,21 @@ impl Error {
             object.set("details", details);
         }
         object
+    }
+}
+
+fn pool_code(error: &PoolError) -> u32 {
+    match error {
+        PoolError::Name(_) => 4,
+        PoolError::BootId { .. } | PoolError::Corrupt { .. } | PoolError::Io { .. } => 5,
+        PoolError::Range(_) => 7,
+        PoolError::Busy { .. } => 11,
+        PoolError::Exhausted { .. } => code::POOL_EXHAUSTED,
+        PoolError::Duplicate { .. } => code::DUPLICATE_ATTACHMENT,
+        PoolError::Gateway { .. } | PoolError::OutOfRange { .. } | PoolError::Taken { .. } => {
+            code::ADDRESS_UNAVAILABLE
+        }
+        PoolError::Absent { .. } => code::OTHER,
     }
 }
 

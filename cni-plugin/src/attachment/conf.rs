@@ -1,0 +1,317 @@
+//! The config of the plugin that attaches a pod: members of the reference plugins `bridge`, `ptp` and `host-local`
+//! (containernetworking/plugins), read into types.
+//!
+//! A member that asks for what we do not do is an error that names it, never silently ignored: a pod without its VLAN is
+//! worse than no pod.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use hostnet::Mac;
+use ipam::pool::RangeSpec;
+use ipnetwork::IpNetwork;
+
+use crate::protocol::args::CniArgs;
+use crate::protocol::json::{Json, Object, Section};
+use crate::protocol::result::{Dns, Route};
+use crate::protocol::{Error, args};
+
+/// What to attach a pod with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachmentConf {
+    /// How.
+    pub kind: Kind,
+    /// MTU of both ends in bytes; the kernel's default if there is none.
+    pub mtu: Option<u32>,
+    /// Whether what the pod sends out of its subnet is to be masqueraded.
+    pub ip_masq: bool,
+    /// The pod's MAC if somebody demands one.
+    pub mac: Option<Mac>,
+    /// Name servers to report, in place of none.
+    pub dns: Dns,
+    /// Where addresses come from.
+    pub ipam: IpamConf,
+}
+
+/// The kind of attachment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A veth pair to a port of a bridge.
+    Bridge(BridgeConf),
+    /// A veth pair with a host route to the pod.
+    Routed,
+}
+
+/// What the `bridge` plugin calls its config.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeConf {
+    /// `bridge`: its name.
+    pub name: String,
+    /// `isGateway`: the bridge has the gateway's address.
+    pub is_gateway: bool,
+    /// `isDefaultGateway`: and pods get a default route through it.
+    pub is_default_gateway: bool,
+    /// `hairpinMode`: a pod reaches itself through a service address.
+    pub hairpin: bool,
+    /// `promiscMode`: the bridge takes in what is not for it.
+    pub promiscuous: bool,
+}
+
+/// What the `host-local` plugin calls its config.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IpamConf {
+    /// `dataDir`: where the node's reservations are kept, if not in the usual place.
+    pub data_dir: Option<PathBuf>,
+    /// One address comes from each set.
+    pub range_sets: Vec<Vec<RangeSpec>>,
+    /// Routes for the pod.
+    pub routes: Vec<Route>,
+    /// Addresses that the pod is to have; for a set without any of them the choice is free.
+    pub requested: Vec<IpAddr>,
+}
+
+impl AttachmentConf {
+    /// Reads the config of a plugin of type `bridge` or `ptp`, completed by `CNI_ARGS`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongType`], [`Error::InvalidConfig`], [`Error::MissingKey`] and [`Error::UnsupportedValue`].
+    pub fn parse(object: &Object, args: &CniArgs) -> Result<Self, Error> {
+        let root = Section::root(object);
+        let kind = match root.string("type")?.unwrap_or_default() {
+            "bridge" => Kind::Bridge(BridgeConf::parse(&root)?),
+            "ptp" => Kind::Routed,
+            other => {
+                return Err(Error::UnsupportedValue {
+                    key: "delegate.type".to_owned(),
+                    value: format!("{other:?}"),
+                    remedy: "use \"bridge\" (a bridge per host) or \"ptp\" (a route per pod)"
+                        .to_owned(),
+                });
+            }
+        };
+        let dns = root
+            .section("dns")?
+            .map_or_else(|| Ok(Dns::default()), |dns| Dns::parse(&dns))?;
+        Ok(Self {
+            kind,
+            mtu: root.number("mtu")?.filter(|mtu| *mtu != 0),
+            ip_masq: root.boolean("ipMasq")?.unwrap_or(false),
+            mac: mac(&root, args)?,
+            dns,
+            ipam: IpamConf::parse(&root, args)?,
+        })
+    }
+}
+
+impl BridgeConf {
+    fn parse(root: &Section<'_>) -> Result<Self, Error> {
+        let flag = |key| root.boolean(key).map(Option::unwrap_or_default);
+        for (key, remedy) in [
+            (
+                "macspoofchk",
+                "use the routed attachment, where a pod cannot forge its address",
+            ),
+            (
+                "portIsolation",
+                "use a network policy, or the routed attachment",
+            ),
+            ("disableContainerInterface", "leave it out"),
+        ] {
+            if flag(key)? {
+                return Err(unsupported(root, key, "true", remedy));
+            }
+        }
+        if let Some(vlan) = root.number("vlan")?.filter(|vlan| *vlan != 0) {
+            return Err(unsupported(root, "vlan", &vlan.to_string(), "leave it out"));
+        }
+        if root
+            .list("vlanTrunk")?
+            .is_some_and(|trunk| !trunk.is_empty())
+        {
+            return Err(unsupported(root, "vlanTrunk", "[…]", "leave it out"));
+        }
+
+        let name = root.string("bridge")?.filter(|name| !name.is_empty());
+        let name = name.unwrap_or("cni0").to_owned();
+        let is_default_gateway = flag("isDefaultGateway")?;
+        let conf = Self {
+            name: args::interface_name(name).map_err(|error| in_config(error, root, "bridge"))?,
+            is_gateway: flag("isGateway")? || is_default_gateway,
+            is_default_gateway,
+            hairpin: flag("hairpinMode")?,
+            promiscuous: flag("promiscMode")?,
+        };
+        if conf.hairpin && conf.promiscuous {
+            return Err(Error::InvalidConfig {
+                key: root.path_of("promiscMode"),
+                value: "true".to_owned(),
+                reason: "it cannot be combined with hairpinMode: choose one of them".to_owned(),
+            });
+        }
+        Ok(conf)
+    }
+}
+
+impl IpamConf {
+    fn parse(root: &Section<'_>, args: &CniArgs) -> Result<Self, Error> {
+        let Some(ipam) = root.section("ipam")? else {
+            return Err(Error::MissingKey {
+                key: root.path_of("ipam"),
+            });
+        };
+        let kind = ipam.string("type")?.unwrap_or_default();
+        if kind != "host-local" {
+            return Err(unsupported(
+                &ipam,
+                "type",
+                &format!("{kind:?}"),
+                "leave it out, or use \"host-local\"",
+            ));
+        }
+        Ok(Self {
+            data_dir: ipam
+                .string("dataDir")?
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
+            range_sets: range_sets(root, &ipam)?,
+            routes: ipam
+                .sections("routes")?
+                .iter()
+                .map(Route::parse)
+                .collect::<Result<_, _>>()?,
+            requested: requested(root, args)?,
+        })
+    }
+}
+
+/// `runtimeConfig.ipRanges` first, then the legacy single range beside `ranges`, then `ranges`; as `host-local` does.
+fn range_sets(root: &Section<'_>, ipam: &Section<'_>) -> Result<Vec<Vec<RangeSpec>>, Error> {
+    let mut sets = Vec::new();
+    if let Some(runtime) = root.section("runtimeConfig")? {
+        sets.extend(list_of_sets(&runtime, "ipRanges")?);
+    }
+    if ipam.has("subnet") {
+        sets.push(vec![range(ipam)?]);
+    }
+    sets.extend(list_of_sets(ipam, "ranges")?);
+    if sets.is_empty() {
+        return Err(Error::MissingKey {
+            key: ipam.path_of("ranges"),
+        });
+    }
+    Ok(sets)
+}
+
+fn list_of_sets(section: &Section<'_>, key: &str) -> Result<Vec<Vec<RangeSpec>>, Error> {
+    let mut sets = Vec::new();
+    for (index, set) in section.list(key)?.unwrap_or_default().iter().enumerate() {
+        let name = format!("{key}[{index}]");
+        let Json::Array(ranges) = set else {
+            return Err(section.wrong_type(&name, "a list of ranges", set));
+        };
+        let ranges = ranges
+            .iter()
+            .enumerate()
+            .map(|(index, item)| range(&section.item_section(&name, index, item)?))
+            .collect::<Result<_, _>>()?;
+        sets.push(ranges);
+    }
+    Ok(sets)
+}
+
+fn range(section: &Section<'_>) -> Result<RangeSpec, Error> {
+    let subnet = section.parsed("subnet")?.ok_or_else(|| Error::MissingKey {
+        key: section.path_of("subnet"),
+    })?;
+    Ok(RangeSpec {
+        subnet,
+        start: section.parsed("rangeStart")?,
+        end: section.parsed("rangeEnd")?,
+        gateway: section.parsed("gateway")?,
+    })
+}
+
+/// `CNI_ARGS` `IP=`, `args.cni.ips` and `runtimeConfig.ips` together.
+fn requested(root: &Section<'_>, args: &CniArgs) -> Result<Vec<IpAddr>, Error> {
+    let mut texts: Vec<(String, String)> = Vec::new();
+    if let Some(text) = args.value("IP") {
+        texts.push(("CNI_ARGS IP".to_owned(), text.to_owned()));
+    }
+    for section in [cni_args(root)?, root.section("runtimeConfig")?]
+        .into_iter()
+        .flatten()
+    {
+        let key = section.path_of("ips");
+        texts.extend(
+            section
+                .strings("ips")?
+                .into_iter()
+                .map(|text| (key.clone(), text)),
+        );
+    }
+    texts
+        .into_iter()
+        .map(|(key, text)| {
+            // With or without prefix: both are in use (Multus, nerdctl).
+            let address = text.parse::<IpNetwork>().map(|network| network.ip());
+            address.map_err(|_| Error::InvalidConfig {
+                key,
+                value: text,
+                reason: "it must be an IP address".to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// `CNI_ARGS` `MAC=` gives way to `args.cni.mac`, that to `runtimeConfig.mac`; as in the `bridge` plugin.
+fn mac(root: &Section<'_>, args: &CniArgs) -> Result<Option<Mac>, Error> {
+    for section in [root.section("runtimeConfig")?, cni_args(root)?]
+        .into_iter()
+        .flatten()
+    {
+        if let Some(mac) = section.parsed("mac")? {
+            return Ok(Some(mac));
+        }
+    }
+    let Some(text) = args.value("MAC") else {
+        return Ok(None);
+    };
+    text.parse()
+        .map(Some)
+        .map_err(|reason| Error::InvalidConfig {
+            key: "CNI_ARGS MAC".to_owned(),
+            value: text.to_owned(),
+            reason: format!("{reason}"),
+        })
+}
+
+fn cni_args<'a>(root: &Section<'a>) -> Result<Option<Section<'a>>, Error> {
+    match root.section("args")? {
+        Some(args) => args.section("cni"),
+        None => Ok(None),
+    }
+}
+
+fn unsupported(section: &Section<'_>, key: &str, value: &str, remedy: &str) -> Error {
+    Error::UnsupportedValue {
+        key: section.path_of(key),
+        value: value.to_owned(),
+        remedy: remedy.to_owned(),
+    }
+}
+
+/// The complaint about an interface name, made about a config.
+fn in_config(error: Error, section: &Section<'_>, key: &str) -> Error {
+    match error {
+        Error::InvalidVariable { value, rule, .. } => Error::InvalidConfig {
+            key: section.path_of(key),
+            value,
+            reason: rule.to_owned(),
+        },
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,15 @@
+//! The program `flannel`: called by container runtimes, by the CNI protocol.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+use std::{env, io};
+
+fn main() -> ExitCode {
+    cni_plugin::run(
+        |name| env::var_os(name),
+        io::stdin().lock(),
+        io::stdout().lock(),
+        io::stderr().lock(),
+    )
+}

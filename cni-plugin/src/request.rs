@@ -1,0 +1,182 @@
+//! From the config on stdin to what is to be attached: reads `subnet.env` where the config is flannel's, and everything
+//! else out of the config. Nothing is changed here.
+
+use std::path::{Path, PathBuf};
+
+use ipam::pool::{self, Details, NetnsIdentity, Options, Range, RangeSet, RangeSpec};
+use ipam::{Attachment, Owner, Pool};
+
+use crate::attachment::conf::{AttachmentConf, Kind};
+use crate::attachment::name::{Identity, mac_of};
+use crate::attachment::{Plan, PodAddress, default_routes, routed};
+use crate::flannel_conf::{FlannelConf, read_subnet_file};
+use crate::protocol::args::CniArgs;
+use crate::protocol::json::Section;
+use crate::protocol::{Config, Error, Invocation, Target};
+
+/// Reads what is to be attached and how.
+///
+/// # Errors
+///
+/// Those of the config, and [`Error::SubnetFile`].
+pub fn attachment_conf(config: &Config, args: &CniArgs) -> Result<AttachmentConf, Error> {
+    let flannel = FlannelConf::parse(config)?;
+    let env = read_subnet_file(&flannel.subnet_file)?;
+    let mut conf = AttachmentConf::parse(&flannel.delegate(&env), args)?;
+    // The daemon masquerades by rules that stand once for the whole host; then the delegate need not.
+    conf.ip_masq &= !env.ip_masq;
+    Ok(conf)
+}
+
+/// Whose attachment a request is about.
+pub fn identity(config: &Config, target: &Target) -> Identity {
+    Identity {
+        network: config.name.clone(),
+        container_id: target.container_id.clone(),
+        ifname: target.ifname.clone(),
+    }
+}
+
+/// The same for the address pool.
+///
+/// # Errors
+///
+/// [`Error::Pool`]; the names were checked before, so it does not happen.
+pub fn owner(target: &Target) -> Result<Owner, Error> {
+    Owner::new(&target.container_id, &target.ifname).map_err(|error| Error::Pool(error.into()))
+}
+
+/// The pool of the config's network.
+///
+/// # Errors
+///
+/// [`Error::Pool`]
+pub fn pool(config: &Config, data_dir: &Path) -> Result<Pool, Error> {
+    Pool::open(data_dir, &config.name, Options::default()).map_err(Error::Pool)
+}
+
+/// Where the config keeps reservations, as far as it can be told: a DEL has to work with a broken config too.
+pub fn data_dirs(config: &Config) -> Vec<PathBuf> {
+    let usual = PathBuf::from(pool::DEFAULT_DIRECTORY);
+    let root = Section::root(&config.object);
+    let given = root
+        .section("ipam")
+        .ok()
+        .flatten()
+        .and_then(|ipam| ipam.string("dataDir").ok().flatten())
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from);
+    match given {
+        Some(given) if given != usual => vec![given, usual],
+        _ => vec![usual],
+    }
+}
+
+/// The ranges in the pool's terms.
+///
+/// # Errors
+///
+/// [`Error::Pool`] for ranges that make no sense.
+pub fn range_sets(conf: &AttachmentConf) -> Result<Vec<RangeSet>, Error> {
+    let set = |specs: &Vec<RangeSpec>| specs.iter().map(|spec| range(conf, *spec)).collect();
+    conf.ipam.range_sets.iter().map(set).collect()
+}
+
+fn range(conf: &AttachmentConf, spec: RangeSpec) -> Result<Range, Error> {
+    let range = match conf.kind {
+        Kind::Bridge(_) => spec.shared_link(),
+        Kind::Routed => {
+            let gateway = routed::gateway_of(spec.subnet);
+            let within = spec.subnet.contains(gateway).then_some(gateway);
+            RangeSpec {
+                gateway: spec.gateway.or(within),
+                ..spec
+            }
+            .routed()
+        }
+    };
+    range.map_err(|error| Error::Pool(error.into()))
+}
+
+/// What is recorded with a reservation, so that a DEL needs nothing else.
+pub fn details(
+    conf: &AttachmentConf,
+    call: &Invocation,
+    netns: Option<NetnsIdentity>,
+    host_name: &str,
+) -> Details {
+    Details {
+        netns,
+        host_ifname: Some(host_name.to_owned()),
+        kind: match &conf.kind {
+            Kind::Bridge(bridge) => pool::Kind::Bridge {
+                name: bridge.name.clone(),
+            },
+            Kind::Routed => pool::Kind::Routed,
+        },
+        pod: pod(&call.args),
+        config_digest: None,
+    }
+}
+
+/// The plan for an attachment whose addresses are reserved.
+pub fn plan(identity: &Identity, conf: &AttachmentConf, reserved: &Attachment) -> Plan {
+    let addresses: Vec<_> = reserved
+        .addresses
+        .iter()
+        .map(|held| pod_address(conf, held))
+        .collect();
+    let mut routes = conf.ipam.routes.clone();
+    if let Kind::Bridge(bridge) = &conf.kind
+        && bridge.is_default_gateway
+    {
+        routes.extend(default_routes(&addresses, &routes));
+    }
+    let first = addresses.iter().find(|pod| pod.address.is_ipv4());
+    let mac = first.or(addresses.first()).map(|pod| mac_of(pod.address));
+    let details = &reserved.details;
+    Plan {
+        identity: identity.clone(),
+        pod: details
+            .pod
+            .as_ref()
+            .map(|pod| format!("{}/{}", pod.namespace, pod.name)),
+        host_name: details
+            .host_ifname
+            .clone()
+            .unwrap_or_else(|| identity.host_name(0)),
+        pod_mac: conf.mac.or(mac).unwrap_or_else(hostnet::Mac::random_local),
+        mtu: conf.mtu,
+        addresses,
+        routes,
+    }
+}
+
+fn pod_address(conf: &AttachmentConf, held: &pool::HeldAddress) -> PodAddress {
+    let address = held.address;
+    match conf.kind {
+        Kind::Bridge(_) => PodAddress {
+            address,
+            prefix: held.prefix,
+            gateway: held.gateway,
+        },
+        Kind::Routed => PodAddress {
+            address,
+            prefix: if address.is_ipv4() { 32 } else { 128 },
+            gateway: held.gateway.or_else(|| {
+                let subnet = ipam::Cidr::masked(address, held.prefix).ok()?;
+                Some(routed::gateway_of(subnet))
+            }),
+        },
+    }
+}
+
+/// The pod as Kubernetes' runtimes tell it.
+fn pod(args: &CniArgs) -> Option<pool::Pod> {
+    let text = |key| args.value(key).unwrap_or_default().to_owned();
+    Some(pool::Pod {
+        namespace: text("K8S_POD_NAMESPACE"),
+        name: args.value("K8S_POD_NAME")?.to_owned(),
+        uid: text("K8S_POD_UID"),
+    })
+}

@@ -1,0 +1,161 @@
+//! ADD: attaches a container, completely or not at all.
+//!
+//! What can be checked without changing anything comes first. Then the address is reserved, which also records what a DEL
+//! needs, and then the kernel is told; whatever fails takes back what was done before it.
+
+use hostnet::Netlink;
+use hostnet::netns::Netns;
+use ipam::pool::{Details, RangeSet};
+use ipam::{Attachment, Owner, Pool, PoolError};
+
+use crate::attachment::Plan;
+use crate::attachment::conf::AttachmentConf;
+use crate::attachment::name::Identity;
+use crate::connect::{self, Connected};
+use crate::protocol::result::{AddResult, Dns};
+use crate::protocol::{Config, Error, Invocation, Target};
+use crate::{request, sandbox};
+
+/// An attachment that was made, as long as it can still be taken back.
+#[derive(Debug)]
+pub struct Added {
+    /// What to tell the runtime.
+    pub result: AddResult,
+    connected: Connected,
+    pool: Pool,
+    owner: Owner,
+}
+
+impl Added {
+    /// Takes it back: the runtime could not be told of it.
+    ///
+    /// # Errors
+    ///
+    /// If something certainly is still there.
+    pub fn undo(mut self) -> Result<(), Error> {
+        self.connected.undo()?;
+        self.pool.release(&self.owner)?;
+        Ok(())
+    }
+}
+
+/// Attaches the target.
+///
+/// # Errors
+///
+/// After any of them nothing of the attachment is there.
+pub fn add(call: &Invocation, target: &Target, config: &Config) -> Result<Added, Error> {
+    let netns = sandbox::open(target, call.netns_override)?;
+    let previous = config.previous_result()?;
+    let conf = request::attachment_conf(config, &call.args)?;
+    let sets = request::range_sets(&conf)?;
+    let identity = request::identity(config, target);
+    let owner = request::owner(target)?;
+    let data_dir = conf.ipam.data_dir.clone();
+    let data_dir = data_dir.unwrap_or_else(|| ipam::pool::DEFAULT_DIRECTORY.into());
+    let pool = request::pool(config, &data_dir)?;
+
+    let expected = identity.host_name(0);
+    let details = request::details(&conf, call, Some(sandbox::record(&netns)?), &expected);
+    let reserved = reserve(&pool, &owner, &identity, &sets, &conf, &details)?;
+    let mut plan = request::plan(&identity, &conf, &reserved);
+    let connected = match attach(&mut plan, &conf, &netns, &pool, reserved) {
+        Ok(connected) => connected,
+        Err(error) => return Err(error.after_undoing(pool.release(&owner))),
+    };
+    let pod = connected.interfaces.len() - 1;
+    let result = AddResult {
+        ips: plan.ips(pod),
+        interfaces: connected.interfaces.clone(),
+        routes: plan.routes,
+        dns: conf.dns,
+    };
+    Ok(Added {
+        result: merge(previous, result),
+        connected,
+        pool,
+        owner,
+    })
+}
+
+/// Reserves addresses. Those that the same container and interface hold from before are given back first if the
+/// attachment they belong to is gone.
+fn reserve(
+    pool: &Pool,
+    owner: &Owner,
+    identity: &Identity,
+    sets: &[RangeSet],
+    conf: &AttachmentConf,
+    details: &Details,
+) -> Result<Attachment, Error> {
+    let requested = &conf.ipam.requested;
+    match pool.reserve(owner, sets, requested, details.clone()) {
+        Err(PoolError::Duplicate { existing }) => {
+            if is_alive(identity, &existing, details)? {
+                return Err(PoolError::Duplicate { existing }.into());
+            }
+            let addresses: Vec<_> = existing.addresses.iter().map(|held| held.address).collect();
+            connect::disconnect(
+                identity,
+                existing.details.host_ifname.as_deref(),
+                &addresses,
+            )?;
+            pool.release(owner)?;
+            Ok(pool.reserve(owner, sets, requested, details.clone())?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Whether a recorded attachment still stands: its host end is there, and it leads to the namespace that is to be
+/// attached now. A container has one namespace only, so that another one means that the container was restarted.
+fn is_alive(identity: &Identity, existing: &Attachment, now: &Details) -> Result<bool, Error> {
+    let identity_of =
+        |details: &Details| details.netns.as_ref().map(|netns| (netns.dev, netns.ino));
+    if identity_of(&existing.details) != identity_of(now) {
+        return Ok(false);
+    }
+    let mut host = Netlink::open().map_err(Error::Netlink)?;
+    let link = connect::find(&mut host, identity, existing.details.host_ifname.as_deref())?;
+    Ok(link.is_some())
+}
+
+/// Puts the plan into the kernel. If the host end got another name than expected, the record learns of it.
+fn attach(
+    plan: &mut Plan,
+    conf: &AttachmentConf,
+    netns: &Netns,
+    pool: &Pool,
+    reserved: Attachment,
+) -> Result<Connected, Error> {
+    let mut connected = connect::connect(plan, conf, netns)?;
+    if reserved.details.host_ifname.as_ref() == Some(&plan.host_name) {
+        return Ok(connected);
+    }
+    let details = Details {
+        host_ifname: Some(plan.host_name.clone()),
+        ..reserved.details
+    };
+    match pool.take_over(&reserved.owner, details) {
+        Ok(_) => Ok(connected),
+        Err(error) => Err(Error::from(error).after_undoing(connected.undo())),
+    }
+}
+
+/// Behind another plugin, our part joins what that one reported.
+fn merge(previous: Option<AddResult>, ours: AddResult) -> AddResult {
+    let Some(mut result) = previous else {
+        return ours;
+    };
+    let shift = result.interfaces.len();
+    result.interfaces.extend(ours.interfaces);
+    result.ips.extend(ours.ips.into_iter().map(|mut ip| {
+        ip.interface = ip.interface.map(|index| index + shift);
+        ip
+    }));
+    result.routes.extend(ours.routes);
+    if ours.dns != Dns::default() {
+        result.dns = ours.dns;
+    }
+    result
+}

@@ -1,0 +1,40 @@
+//! DEL: detaches a container, from what was recorded at ADD.
+//!
+//! The runtime's namespace is not looked at: it may be gone, or the path may lead elsewhere by now. Everything hangs on the
+//! host end of the link, which is found by its recorded or derived name and known by its mark. The address goes back to
+//! the pool last, so that nobody gets it while something still leads to the old pod. Doing it again, or without an ADD
+//! before, is fine.
+
+use crate::connect;
+use crate::protocol::{Config, Error, Target};
+use crate::request;
+
+/// Does it.
+///
+/// # Errors
+///
+/// Only if something certainly is still there.
+pub fn del(target: &Target, config: &Config) -> Result<(), Error> {
+    let identity = request::identity(config, target);
+    let owner = request::owner(target)?;
+    let mut detached = false;
+    for data_dir in request::data_dirs(config) {
+        let pool = request::pool(config, &data_dir)?;
+        let Some(recorded) = pool.attachment(&owner).unwrap_or_default() else {
+            // Also where the record cannot be read: then the name tells enough.
+            continue;
+        };
+        let addresses: Vec<_> = recorded.addresses.iter().map(|held| held.address).collect();
+        connect::disconnect(
+            &identity,
+            recorded.details.host_ifname.as_deref(),
+            &addresses,
+        )?;
+        detached = true;
+        pool.release(&owner)?;
+    }
+    if !detached {
+        connect::disconnect(&identity, None, &[])?;
+    }
+    Ok(())
+}
