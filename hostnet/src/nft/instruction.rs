@@ -374,3 +374,6 @@ const NFT_LOOKUP_F_INV: u32 = 0x1;
 const REGISTER_VERDICT: u32 = 0;
 /// `NFT_REG_1`: 16 bytes, enough for all we load.
 const REGISTER_1: u32 = 1;
+
+#[cfg(test)]
+mod tests;

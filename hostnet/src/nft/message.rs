@@ -362,3 +362,6 @@ pub(super) const NFTA_SET_ELEM_KEY: u16 = 1;
 pub(super) const NFTA_SET_ELEM_FLAGS: u16 = 3;
 pub(super) const NFTA_DATA_VALUE: u16 = 1;
 pub(super) const NFT_SET_ELEM_INTERVAL_END: u32 = 0x1;
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 //!
 //! What the rules are *for* is not known here.
 
+mod code;
 mod compile;
 mod compiled;
 mod drift;
@@ -19,6 +20,8 @@ mod observe;
 mod plan;
 mod ranges;
 mod ruleset;
+#[cfg(test)]
+mod strategies;
 mod text;
 
 pub use compiled::CompiledTable;
