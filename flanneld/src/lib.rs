@@ -1,4 +1,15 @@
 //! The node daemon of Loden, as a library so that its pure parts can be tested and measured from outside.
+#![forbid(unsafe_code)]
 
+pub mod app;
+pub mod args;
+pub mod desired;
 pub mod firewall;
+pub mod kernel;
+pub mod leases;
+pub mod logging;
+pub mod network;
+pub mod notify;
+pub mod reconcile;
 pub mod store;
+pub mod uplink;

@@ -1,0 +1,106 @@
+//! Looking at the kernel: just as much of it as a [`Desired`] speaks of.
+
+use hostnet::nft::{CompiledTable, Nftables};
+use hostnet::{AddressFamily, Netlink, Route, RouteFilter, sysctl};
+
+use super::KernelError;
+use crate::desired::Desired;
+use crate::reconcile::{Observed, ObservedDevice, ROUTE_PROTOCOL};
+
+/// Reads the devices by name, what hangs on them, the routes of ours and the sysctls.
+pub(super) fn network(netlink: &mut Netlink, desired: &Desired) -> Result<Observed, KernelError> {
+    let mut observed = Observed::default();
+    for name in desired.devices.keys() {
+        let Some(link) = netlink.link_by_name(name)? else {
+            continue;
+        };
+        let index = link.index;
+        let device = ObservedDevice {
+            addresses: netlink.addresses(Some(index))?,
+            neighbours: neighbours(netlink, desired, index)?,
+            fdb: if link.vxlan.is_some() {
+                netlink.fdb(index)?
+            } else {
+                Vec::new()
+            },
+            link,
+        };
+        for family in families(desired) {
+            let filter = RouteFilter {
+                family: Some(family),
+                table: Some(Route::MAIN_TABLE),
+                link: Some(index),
+                ..RouteFilter::default()
+            };
+            observed.routes.extend(netlink.routes(&filter)?);
+        }
+        observed.devices.insert(name.clone(), device);
+    }
+    for family in families(desired) {
+        let filter = RouteFilter {
+            family: Some(family),
+            table: Some(Route::MAIN_TABLE),
+            protocol: Some(ROUTE_PROTOCOL),
+            ..RouteFilter::default()
+        };
+        let routes = netlink.routes(&filter)?;
+        // Those on our devices are there already.
+        let devices: Vec<_> = observed
+            .devices
+            .values()
+            .map(|found| Some(found.link.index))
+            .collect();
+        observed.routes.extend(
+            routes
+                .into_iter()
+                .filter(|route| !devices.contains(&route.link)),
+        );
+    }
+    for path in desired.sysctls.keys() {
+        if let Ok(value) = sysctl::read(path) {
+            observed.sysctls.insert(path.clone(), value);
+        }
+    }
+    Ok(observed)
+}
+
+/// Reads the firewall tables that are wanted, and those that are not.
+pub(super) fn firewall(
+    nftables: &mut Nftables,
+    desired: &Desired,
+) -> Result<Vec<CompiledTable>, KernelError> {
+    let wanted = desired
+        .firewall
+        .iter()
+        .map(|table| (table.family, table.name.as_str()));
+    let unwanted = desired
+        .no_firewall
+        .iter()
+        .map(|(family, name)| (*family, name.as_str()));
+    let mut observed = Vec::new();
+    for (family, name) in wanted.chain(unwanted) {
+        observed.extend(nftables.observe(family, name)?);
+    }
+    Ok(observed)
+}
+
+fn families(desired: &Desired) -> impl Iterator<Item = AddressFamily> + use<> {
+    let ipv4 = desired.networks.iter().any(ipnetwork::IpNetwork::is_ipv4);
+    let ipv6 = desired.networks.iter().any(ipnetwork::IpNetwork::is_ipv6);
+    [(ipv4, AddressFamily::Ipv4), (ipv6, AddressFamily::Ipv6)]
+        .into_iter()
+        .filter(|(on, _)| *on)
+        .map(|(_, family)| family)
+}
+
+fn neighbours(
+    netlink: &mut Netlink,
+    desired: &Desired,
+    link: hostnet::LinkIndex,
+) -> Result<Vec<hostnet::Neighbour>, hostnet::Error> {
+    let mut all = Vec::new();
+    for family in families(desired) {
+        all.extend(netlink.neighbours(link, Some(family))?);
+    }
+    Ok(all)
+}

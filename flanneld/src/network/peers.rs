@@ -1,0 +1,219 @@
+//! Which of the other nodes' leases a network may use.
+//!
+//! Whatever another node wrote is foreign: a lease that would take our own traffic away, or another peer's, is left out, and the reason kept for
+//! the log.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipam::{Cidr, LeaseKey, PerFamily};
+use thiserror::Error;
+
+use crate::store::PeerLease;
+
+/// Why a peer's lease is left out, in one family or in all.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unusable {
+    /// It belongs to a network of another kind.
+    #[error(
+        "it is a lease of backend {theirs}, this node runs {ours}; all nodes of a network need the same Backend"
+    )]
+    ForeignBackend {
+        /// The backend in the lease.
+        theirs: String,
+        /// Ours.
+        ours: &'static str,
+    },
+    /// It lacks what a family needs.
+    #[error("it lacks {what} for {family}")]
+    Lacks {
+        /// What is missing.
+        what: &'static str,
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
+    },
+    /// Nothing can be sent there.
+    #[error("its public address {0} is none that a host can have")]
+    NoHostAddress(IpAddr),
+    /// It shares addresses with us.
+    #[error("its subnet {theirs} overlaps this node's own {ours}; one of the two leases has to go")]
+    OverlapsOurs {
+        /// The subnet in the lease.
+        theirs: Cidr,
+        /// Our own.
+        ours: Cidr,
+    },
+    /// It shares addresses with another lease that was written later.
+    #[error(
+        "its subnet {theirs} overlaps {other}, which was leased later; one of the two leases has to go"
+    )]
+    OverlapsPeer {
+        /// The subnet in the lease.
+        theirs: Cidr,
+        /// The other's.
+        other: Cidr,
+    },
+    /// It has an identity that is ours.
+    #[error(
+        "it claims {what}, which is this node's; a lease left over from a former subnet of this node, or a copied machine"
+    )]
+    ClaimsOurs {
+        /// The public address or the MAC.
+        what: String,
+    },
+    /// It has an identity that another peer has too.
+    #[error("it claims the VTEP MAC {mac}, which {other}, leased later, has too")]
+    ClaimsPeers {
+        /// The MAC.
+        mac: ipam::Mac,
+        /// The other's subnet.
+        other: Cidr,
+    },
+    /// It is not in the pod network.
+    #[error("its subnet {theirs} lies outside the pod network {network}")]
+    OutsideNetwork {
+        /// The subnet in the lease.
+        theirs: Cidr,
+        /// The pod network.
+        network: Cidr,
+    },
+}
+
+/// A lease that is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The lease.
+    pub key: LeaseKey,
+    /// Why.
+    pub reason: Unusable,
+}
+
+/// What a network of one family needs of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The peer's subnet.
+    pub subnet: Cidr,
+    /// Where the outer packets go.
+    pub public: IpAddr,
+    /// The VTEP's MAC.
+    pub mac: ipam::Mac,
+}
+
+/// What is ours and so cannot be a peer's.
+#[derive(Clone, Copy, Debug)]
+pub struct Ours {
+    /// The pod network of this family.
+    pub network: Cidr,
+    /// Our subnet, once it is leased.
+    pub subnet: Option<Cidr>,
+    /// Our public address.
+    pub public: IpAddr,
+    /// Our VTEP's MAC.
+    pub mac: ipam::Mac,
+}
+
+/// Sorts the candidates of one family into those that can be used and those that cannot. Of two that stand in each other's way the
+/// one written later wins: it was leased when the other was free, or its writer is the one that is alive.
+pub fn select<'a>(
+    ours: &Ours,
+    candidates: impl IntoIterator<Item = (&'a PeerLease, Peer)>,
+) -> (Vec<Peer>, Vec<Skipped>) {
+    let mut candidates: Vec<(&PeerLease, Peer)> = candidates.into_iter().collect();
+    candidates.sort_by_key(|(lease, _)| std::cmp::Reverse((lease.revision, lease.key)));
+    let mut taken: BTreeMap<IpAddr, Cidr> = BTreeMap::new();
+    let mut macs: BTreeMap<ipam::Mac, Cidr> = BTreeMap::new();
+    let (mut peers, mut skipped) = (Vec::new(), Vec::new());
+    for (lease, peer) in candidates {
+        let conflict = fits(ours, &peer)
+            .err()
+            .or_else(|| conflict(&taken, &macs, &peer));
+        if let Some(reason) = conflict {
+            skipped.push(Skipped {
+                key: lease.key,
+                reason,
+            });
+            continue;
+        }
+        taken.insert(peer.subnet.network(), peer.subnet);
+        macs.insert(peer.mac, peer.subnet);
+        peers.push(peer);
+    }
+    (peers, skipped)
+}
+
+fn fits(ours: &Ours, peer: &Peer) -> Result<(), Unusable> {
+    if !ours.network.covers(peer.subnet) {
+        return Err(Unusable::OutsideNetwork {
+            theirs: peer.subnet,
+            network: ours.network,
+        });
+    }
+    if let Some(subnet) = ours.subnet.filter(|subnet| subnet.overlaps(peer.subnet)) {
+        return Err(Unusable::OverlapsOurs {
+            theirs: peer.subnet,
+            ours: subnet,
+        });
+    }
+    if peer.public == ours.public {
+        return Err(Unusable::ClaimsOurs {
+            what: format!("the public address {}", peer.public),
+        });
+    }
+    if peer.mac == ours.mac {
+        return Err(Unusable::ClaimsOurs {
+            what: format!("the VTEP MAC {}", peer.mac),
+        });
+    }
+    if is_host_address(peer.public) {
+        Ok(())
+    } else {
+        Err(Unusable::NoHostAddress(peer.public))
+    }
+}
+
+fn conflict(
+    taken: &BTreeMap<IpAddr, Cidr>,
+    macs: &BTreeMap<ipam::Mac, Cidr>,
+    peer: &Peer,
+) -> Option<Unusable> {
+    // Subnets either contain each other or have nothing in common, so only the nearest on both sides can overlap.
+    let before = taken.range(..=peer.subnet.network()).next_back();
+    let behind = taken.range(peer.subnet.network()..).next();
+    if let Some((_, other)) = before
+        .into_iter()
+        .chain(behind)
+        .find(|(_, other)| other.overlaps(peer.subnet))
+    {
+        return Some(Unusable::OverlapsPeer {
+            theirs: peer.subnet,
+            other: *other,
+        });
+    }
+    macs.get(&peer.mac).map(|other| Unusable::ClaimsPeers {
+        mac: peer.mac,
+        other: *other,
+    })
+}
+
+/// The subnet of each family of a lease, as one type.
+pub fn subnets(key: &LeaseKey) -> PerFamily<Cidr, Cidr> {
+    let subnets = key.subnets();
+    PerFamily {
+        v4: subnets.v4.map(Cidr::V4),
+        v6: subnets.v6.map(Cidr::V6),
+    }
+}
+
+fn is_host_address(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            !(address.is_unspecified()
+                || address.is_loopback()
+                || address.is_multicast()
+                || address == Ipv4Addr::BROADCAST)
+        }
+        IpAddr::V6(address) => {
+            !(address.is_unspecified() || address.is_loopback() || address.is_multicast())
+        }
+    }
+}

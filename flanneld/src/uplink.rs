@@ -1,0 +1,280 @@
+//! The uplink: the interface that carries the traffic between hosts, and the address on it that the others send to.
+//!
+//! Choosing is a pure function of what the host has and what the flags ask for; [`HostView::observe`] is the only I/O.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hostnet::{Address, AddressFamily, Link, LinkIndex, Netlink, Route, RouteFilter, Scope};
+use ipam::PerFamily;
+use thiserror::Error;
+
+/// The uplink as chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// The interface's index in this namespace.
+    pub link: LinkIndex,
+    /// The interface's name, for people.
+    pub name: String,
+    /// The interface's MTU in bytes.
+    pub mtu: u32,
+    /// This host's own address on it in each family that the network uses.
+    pub local: PerFamily<Ipv4Addr, Ipv6Addr>,
+    /// What is published to the others: the local address unless a flag names another.
+    pub public: PerFamily<Ipv4Addr, Ipv6Addr>,
+}
+
+/// What the flags and the network configuration ask of the uplink.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Names or addresses (`--iface`), the first that fits is taken.
+    pub ifaces: Vec<String>,
+    /// Addresses to publish (`--public-ip`, `--public-ipv6`).
+    pub public: PerFamily<Ipv4Addr, Ipv6Addr>,
+    /// Whether the network carries IPv4 and so needs an IPv4 address here.
+    pub ipv4: bool,
+    /// The same for IPv6.
+    pub ipv6: bool,
+}
+
+/// What this host has to choose from.
+#[derive(Clone, Debug, Default)]
+pub struct HostView {
+    /// Every interface.
+    pub links: Vec<Link>,
+    /// Every address.
+    pub addresses: Vec<Address>,
+    /// The main table's default routes of both families.
+    pub default_routes: Vec<Route>,
+}
+
+/// Why there is no uplink.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum UplinkError {
+    /// The kernel was not to be asked.
+    #[error("cannot look at this host's interfaces: {0}")]
+    Observe(String),
+    /// No `--iface` fits.
+    #[error("none of --iface {} is the name or address of an interface here; there are: {present}", .wanted.join(", "))]
+    NoSuchIface {
+        /// What was asked for.
+        wanted: Vec<String>,
+        /// What there is.
+        present: String,
+    },
+    /// No route to the world and nothing named.
+    #[error(
+        "there is no {family} default route in the main table to tell the uplink by; name the interface with --iface"
+    )]
+    NoDefaultRoute {
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
+    },
+    /// A default route over several next hops names no single interface.
+    #[error(
+        "the {family} default route has several next hops, so it does not tell the uplink; name the interface with --iface"
+    )]
+    MultipathDefaultRoute {
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
+    },
+    /// The chosen interface has no usable address of a family that the network carries.
+    #[error(
+        "the uplink {name} has no usable {family} address, but the network configuration turns {family} on; give it one or name another interface with --iface"
+    )]
+    NoAddress {
+        /// The interface.
+        name: String,
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
+    },
+    /// The kernel named an interface that is not in its list (it just went away).
+    #[error("interface number {0} went away while it was looked at; trying again may help")]
+    Gone(u32),
+}
+
+impl HostView {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// [`UplinkError::Observe`] with the kernel's reason.
+    pub fn observe(netlink: &mut Netlink) -> Result<Self, UplinkError> {
+        let links = netlink.links().map_err(observe_error)?;
+        let addresses = netlink.addresses(None).map_err(observe_error)?;
+        let mut default_routes = Vec::new();
+        for family in [AddressFamily::Ipv4, AddressFamily::Ipv6] {
+            let filter = RouteFilter {
+                family: Some(family),
+                table: Some(Route::MAIN_TABLE),
+                ..RouteFilter::default()
+            };
+            let routes = netlink.routes(&filter).map_err(observe_error)?;
+            default_routes.extend(
+                routes
+                    .into_iter()
+                    .filter(|route| route.destination.prefix() == 0),
+            );
+        }
+        Ok(Self {
+            links,
+            addresses,
+            default_routes,
+        })
+    }
+
+    /// Chooses the uplink in flannel's order: each `--iface`, else the interface that holds the public address, else the
+    /// one that the default route leaves by.
+    ///
+    /// # Errors
+    /// A sentence that says what is missing and which flag helps.
+    pub fn choose(&self, wanted: &Wanted) -> Result<Uplink, UplinkError> {
+        let (link, named) = if wanted.ifaces.is_empty() {
+            (self.by_public_or_default_route(wanted)?, None)
+        } else {
+            self.by_name(wanted)?
+        };
+        let local = self.local_addresses(link, wanted, named)?;
+        let public = PerFamily {
+            v4: wanted.public.v4.or(local.v4),
+            v6: wanted.public.v6.or(local.v6),
+        };
+        Ok(Uplink {
+            link: link.index,
+            name: link.name.clone(),
+            mtu: link.mtu,
+            local,
+            public,
+        })
+    }
+
+    fn by_name(&self, wanted: &Wanted) -> Result<(&Link, Option<IpAddr>), UplinkError> {
+        for text in &wanted.ifaces {
+            if let Ok(address) = text.parse::<IpAddr>() {
+                if let Some(link) = self.holder_of(address) {
+                    return Ok((link, Some(address)));
+                }
+            } else if let Some(link) = self.links.iter().find(|link| link.name == *text) {
+                return Ok((link, None));
+            }
+        }
+        Err(UplinkError::NoSuchIface {
+            wanted: wanted.ifaces.clone(),
+            present: self.present(),
+        })
+    }
+
+    fn by_public_or_default_route(&self, wanted: &Wanted) -> Result<&Link, UplinkError> {
+        let public = wanted
+            .public
+            .v4
+            .map(IpAddr::V4)
+            .or(wanted.public.v6.map(IpAddr::V6));
+        if let Some(link) = public.and_then(|address| self.holder_of(address)) {
+            return Ok(link);
+        }
+        let (family, is_family): (_, fn(&Route) -> bool) = if wanted.ipv4 {
+            ("IPv4", |route| route.destination.is_ipv4())
+        } else {
+            ("IPv6", |route| route.destination.is_ipv6())
+        };
+        // The kernel takes the lowest metric, so the same route must be taken here.
+        let route = self
+            .default_routes
+            .iter()
+            .filter(|route| is_family(route))
+            .min_by_key(|route| route.priority.unwrap_or(0))
+            .ok_or(UplinkError::NoDefaultRoute { family })?;
+        let index = route
+            .link
+            .ok_or(UplinkError::MultipathDefaultRoute { family })?;
+        self.links
+            .iter()
+            .find(|link| link.index == index)
+            .ok_or(UplinkError::Gone(index.0))
+    }
+
+    fn holder_of(&self, address: IpAddr) -> Option<&Link> {
+        let held = self.addresses.iter().find(|held| held.address == address)?;
+        self.links.iter().find(|link| link.index == held.link)
+    }
+
+    fn local_addresses(
+        &self,
+        link: &Link,
+        wanted: &Wanted,
+        named: Option<IpAddr>,
+    ) -> Result<PerFamily<Ipv4Addr, Ipv6Addr>, UplinkError> {
+        let missing = |family| UplinkError::NoAddress {
+            name: link.name.clone(),
+            family,
+        };
+        let mut local = PerFamily { v4: None, v6: None };
+        if wanted.ipv4 {
+            let preferred = [named, wanted.public.v4.map(IpAddr::V4)];
+            local.v4 = self.best_address(link.index, &preferred, as_v4);
+            local.v4.ok_or_else(|| missing("IPv4"))?;
+        }
+        if wanted.ipv6 {
+            let preferred = [named, wanted.public.v6.map(IpAddr::V6)];
+            local.v6 = self.best_address(link.index, &preferred, as_v6);
+            local.v6.ok_or_else(|| missing("IPv6"))?;
+        }
+        Ok(local)
+    }
+
+    /// The named or published address when the interface holds it, else the best by flannel's order: global before
+    /// link-local, permanent before dynamic, lasting before temporary; deprecated ones never.
+    fn best_address<T>(
+        &self,
+        link: LinkIndex,
+        preferred: &[Option<IpAddr>],
+        family: fn(IpAddr) -> Option<T>,
+    ) -> Option<T> {
+        let held = || {
+            self.addresses
+                .iter()
+                .filter(move |held| held.link == link && family(held.address).is_some())
+        };
+        let named = held().find(|held| preferred.contains(&Some(held.address)));
+        let best = || {
+            held()
+                .filter(|held| !held.deprecated && held.scope != Scope::Host)
+                .min_by_key(|held| (held.scope != Scope::Universe, held.dynamic, held.temporary))
+        };
+        named.or_else(best).and_then(|held| family(held.address))
+    }
+
+    fn present(&self) -> String {
+        let described = self.links.iter().map(|link| {
+            let addresses: Vec<String> = self
+                .addresses
+                .iter()
+                .filter(|held| held.link == link.index)
+                .map(|held| held.address.to_string())
+                .collect();
+            if addresses.is_empty() {
+                link.name.clone()
+            } else {
+                format!("{} ({})", link.name, addresses.join(", "))
+            }
+        });
+        described.collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn observe_error(error: hostnet::Error) -> UplinkError {
+    UplinkError::Observe(error.to_string())
+}
+
+fn as_v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn as_v6(address: IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => Some(address),
+    }
+}
