@@ -547,11 +547,20 @@ pub(crate) fn prefix_length(text: &str) -> Option<u8> {
     Some(text.parse().unwrap_or(u8::MAX))
 }
 
-/// Texts from outside end up in error messages, so they are cut to a length that fits a log line.
+/// Texts from outside end up in error messages, so they are cut to a length that fits a log line and kept on one.
 pub(crate) fn shortened(text: &str) -> String {
     const LONGEST: usize = 100;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", text[..end].escape_debug()),
-        None => text.escape_debug().to_string(),
+    let mut shortened = String::new();
+    for (place, character) in text.chars().enumerate() {
+        if place == LONGEST {
+            shortened.push('…');
+            break;
+        }
+        if character.is_control() {
+            shortened.extend(character.escape_default());
+        } else {
+            shortened.push(character);
+        }
     }
+    shortened
 }

@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_wrong_type_is_shown_as_it_stands() {
         let members = Members::parse(br#"{"Port":"high"}"#).unwrap();
-        assert_eq!(members.value::<u16>("Port"), Err(r#"\"high\""#.to_string()));
+        assert_eq!(members.value::<u16>("Port"), Err(r#""high""#.to_string()));
     }
 
     #[test]

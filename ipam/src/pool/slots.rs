@@ -237,6 +237,3 @@ pub(super) fn recall(
         slots: slots.collect(),
     }))
 }
-
-#[cfg(test)]
-mod tests;

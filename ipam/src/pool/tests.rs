@@ -7,6 +7,7 @@ use super::*;
 
 mod cost;
 mod crash;
+mod model;
 mod rules;
 
 /// A directory with a pool in it, a clock that stands still, and a boot.
@@ -20,7 +21,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         Self {
-            directory: tempfile::tempdir().unwrap(),
+            directory: directory(),
             clock: Arc::new(AtomicU64::new(1_700_000_000)),
             boot: BootId::new("first boot"),
             foreign: Vec::new(),
@@ -163,6 +164,13 @@ impl Bench {
             assert_eq!(self.pool().usage(range).unwrap().used, held);
         }
     }
+}
+
+/// In memory where there is such a file system, as pools are on a host.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
 }
 
 fn owner(name: &str) -> Owner {
