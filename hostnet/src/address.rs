@@ -209,3 +209,6 @@ const AF_INET6: u8 = 10;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
+
+#[cfg(test)]
+mod tests;

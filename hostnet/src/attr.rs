@@ -54,16 +54,8 @@ impl<'a> Attribute<'a> {
         self.payload.first().copied()
     }
 
-    pub(crate) fn u16(&self) -> Option<u16> {
-        self.payload.first_chunk().copied().map(u16::from_ne_bytes)
-    }
-
     pub(crate) fn u32(&self) -> Option<u32> {
         self.payload.first_chunk().copied().map(u32::from_ne_bytes)
-    }
-
-    pub(crate) fn u64(&self) -> Option<u64> {
-        self.payload.first_chunk().copied().map(u64::from_ne_bytes)
     }
 
     pub(crate) fn i32(&self) -> Option<i32> {
@@ -78,11 +70,6 @@ impl<'a> Attribute<'a> {
     /// A 32 bit number in network byte order: all numbers of nf_tables are.
     pub(crate) fn be_u32(&self) -> Option<u32> {
         self.payload.first_chunk().copied().map(u32::from_be_bytes)
-    }
-
-    /// A 64 bit number in network byte order.
-    pub(crate) fn be_u64(&self) -> Option<u64> {
-        self.payload.first_chunk().copied().map(u64::from_be_bytes)
     }
 
     /// An address of either family, told apart by its length.
@@ -164,22 +151,6 @@ impl Writer {
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.bytes.extend_from_slice(payload);
         self.pad();
-    }
-
-    pub(crate) fn put_u8(&mut self, kind: u16, value: u8) {
-        self.put(kind, &[value]);
-    }
-
-    pub(crate) fn put_u16(&mut self, kind: u16, value: u16) {
-        self.put(kind, &value.to_ne_bytes());
-    }
-
-    pub(crate) fn put_u32(&mut self, kind: u16, value: u32) {
-        self.put(kind, &value.to_ne_bytes());
-    }
-
-    pub(crate) fn put_be_u16(&mut self, kind: u16, value: u16) {
-        self.put(kind, &value.to_be_bytes());
     }
 
     pub(crate) fn put_be_u32(&mut self, kind: u16, value: u32) {

@@ -41,7 +41,7 @@ pub enum Change {
     /// Puts an address on a link or alters the one that is there.
     ReplaceAddress(Address),
     /// Makes an FDB entry, in place of the one for this MAC if there is one. An entry for *another* MAC that leads to the
-    /// same host stays.
+    /// same host stays. Not for the all-zero MAC, of which there may be several entries.
     ReplaceFdb(FdbEntry),
     /// Makes a neighbour, in place of the one with this address if there is one.
     ReplaceNeighbour(Neighbour),
@@ -180,3 +180,6 @@ impl fmt::Display for Refusals {
 }
 
 impl std::error::Error for Refusals {}
+
+#[cfg(test)]
+pub(crate) mod tests;

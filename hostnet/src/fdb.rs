@@ -83,3 +83,6 @@ impl fmt::Display for FdbEntry {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

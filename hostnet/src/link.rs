@@ -243,3 +243,6 @@ const IFLA_VXLAN_PORT: u16 = 15;
 const IFLA_VXLAN_GROUP6: u16 = 16;
 const IFLA_VXLAN_LOCAL6: u16 = 17;
 const IFLA_VXLAN_GBP: u16 = 23;
+
+#[cfg(test)]
+mod tests;

@@ -128,22 +128,18 @@ impl Monitor {
     /// # Errors
     /// [`Error::Open`].
     pub fn open_firewall() -> Result<Self, Error> {
-        Self::subscribe(
-            Family::Netfilter,
-            [NFNLGRP_NFTABLES].into_iter(),
-            decode_firewall,
-        )
+        Self::subscribe(Family::Netfilter, [NFNLGRP_NFTABLES], decode_firewall)
     }
 
     fn subscribe(
         family: Family,
-        mut groups: impl Iterator<Item = u32>,
+        groups: impl IntoIterator<Item = u32>,
         decode: fn(&Message<'_>) -> Option<Notice>,
     ) -> Result<Self, Error> {
-        let socket = Socket::open(family)?;
+        let mut socket = Socket::open(family)?;
         socket
             .set_receive_buffer(RECEIVE_BUFFER)
-            .and_then(|()| groups.try_for_each(|group| socket.join(group)))
+            .and_then(|()| socket.join(groups))
             .map_err(|reason| Error::Open {
                 family: family.name(),
                 reason,

@@ -48,7 +48,8 @@ impl NeighbourState {
             0x02 => Self::Reachable,
             0x04 => Self::Stale,
             0x40 => Self::Noarp,
-            0x80 => Self::Permanent,
+            // Some programs add other bits, which then say nothing any more.
+            permanent if permanent & 0x80 != 0 => Self::Permanent,
             other => Self::Other(other),
         }
     }
@@ -161,3 +162,6 @@ pub(crate) fn destination(address: IpAddr) -> NeighbourAttribute {
 // linux/neighbour.h
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+
+#[cfg(test)]
+mod tests;

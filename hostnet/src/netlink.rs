@@ -145,7 +145,11 @@ impl Netlink {
         }
         message.attributes.push(NeighbourAttribute::IfIndex(link.0));
         let request = RouteNetlinkMessage::GetNeighbour(message);
-        let mut neighbours = self.dump("neighbours", request, Neighbour::decode)?;
+        let mut neighbours =
+            self.dump_unmarked("neighbours", request, Neighbour::decode, |one, other| {
+                // A state changes by itself, and that alone hides nothing.
+                (one.link, one.address) == (other.link, other.address)
+            })?;
         neighbours.retain(|neighbour| neighbour.link == link);
         Ok(neighbours)
     }
@@ -159,7 +163,8 @@ impl Netlink {
         message.header.family = netlink_packet_route::AddressFamily::Bridge;
         message.header.ifindex = link.0;
         let request = RouteNetlinkMessage::GetNeighbour(message);
-        let mut entries = self.dump("FDB entries", request, FdbEntry::decode)?;
+        let mut entries =
+            self.dump_unmarked("FDB entries", request, FdbEntry::decode, FdbEntry::eq)?;
         entries.retain(|entry| entry.link == link);
         Ok(entries)
     }
@@ -172,16 +177,55 @@ impl Netlink {
         decode: fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
         let mut message = NetlinkMessage::from(request);
+        self.dump_part_by_part(what, &mut message, decode)
+            .map(|(objects, _)| objects)
+    }
+
+    /// Lists objects of a kind whose dumps the kernel does not mark when the list changed between two parts: such a dump is
+    /// believed when it came in one part or when two in a row agree.
+    fn dump_unmarked<T>(
+        &mut self,
+        what: &'static str,
+        request: RouteNetlinkMessage,
+        decode: fn(&[u8]) -> Option<T>,
+        same_object: fn(&T, &T) -> bool,
+    ) -> Result<Vec<T>, Error> {
+        let mut message = NetlinkMessage::from(request);
+        let mut before: Option<Vec<T>> = None;
+        for _ in 0..DUMP_ATTEMPTS {
+            let (objects, parts) = self.dump_part_by_part(what, &mut message, decode)?;
+            let agrees = |before: Vec<T>| {
+                before.len() == objects.len()
+                    && before
+                        .iter()
+                        .zip(&objects)
+                        .all(|(one, other)| same_object(one, other))
+            };
+            if parts <= 1 || before.is_some_and(agrees) {
+                return Ok(objects);
+            }
+            before = Some(objects);
+        }
+        Err(interrupted(what))
+    }
+
+    /// The objects of a dump that the kernel calls consistent, and in how many parts they came.
+    fn dump_part_by_part<T>(
+        &mut self,
+        what: &'static str,
+        message: &mut NetlinkMessage<RouteNetlinkMessage>,
+        decode: fn(&[u8]) -> Option<T>,
+    ) -> Result<(Vec<T>, usize), Error> {
         for _ in 0..DUMP_ATTEMPTS {
             let sequence = self.socket.sequence(1);
             let mut bytes = Vec::new();
-            write(&mut bytes, &mut message, NLM_F_DUMP, sequence);
+            write(&mut bytes, message, NLM_F_DUMP, sequence);
             self.socket.send(&bytes)?;
             match self.read_dump(sequence, decode)? {
-                Dump::Complete(objects) => return Ok(objects),
+                Dump::Complete { objects, parts } => return Ok((objects, parts)),
                 Dump::Incomplete => {}
                 Dump::Refused(error) if error.is_not_found() || is_no_such_family(&error) => {
-                    return Ok(Vec::new());
+                    return Ok((Vec::new(), 0));
                 }
                 Dump::Refused(error) => {
                     let what = format!("cannot list {what}");
@@ -189,10 +233,7 @@ impl Netlink {
                 }
             }
         }
-        Err(Error::Interrupted {
-            what,
-            attempts: DUMP_ATTEMPTS,
-        })
+        Err(interrupted(what))
     }
 
     /// Reads a dump to its end, also when it is known to be of no use: what is left unread would block the next one.
@@ -202,6 +243,7 @@ impl Netlink {
         decode: fn(&[u8]) -> Option<T>,
     ) -> Result<Dump<T>, Error> {
         let mut objects = Vec::new();
+        let mut parts = 0;
         let mut complete = true;
         loop {
             let datagram = match self.socket.receive() {
@@ -213,19 +255,21 @@ impl Netlink {
                 }
                 Err(error) => return Err(error),
             };
+            let before = objects.len();
             for message in datagram.filter(|message| message.sequence == sequence) {
                 complete &= message.flags & NLM_F_DUMP_INTR == 0;
-                match message.kind {
-                    NLMSG_ERROR | NLMSG_DONE => {
-                        return Ok(match KernelError::from_message(&message) {
-                            Err(error) => Dump::Refused(error),
-                            Ok(()) if complete => Dump::Complete(objects),
-                            Ok(()) => Dump::Incomplete,
-                        });
-                    }
-                    _ => objects.extend(decode(message.payload)),
+                if !matches!(message.kind, NLMSG_ERROR | NLMSG_DONE) {
+                    objects.extend(decode(message.payload));
+                    continue;
                 }
+                parts += usize::from(objects.len() > before);
+                return Ok(match KernelError::from_message(&message) {
+                    Err(error) => Dump::Refused(error),
+                    Ok(()) if complete => Dump::Complete { objects, parts },
+                    Ok(()) => Dump::Incomplete,
+                });
             }
+            parts += usize::from(objects.len() > before);
         }
     }
 
@@ -260,13 +304,13 @@ impl Netlink {
 }
 
 enum Dump<T> {
-    Complete(Vec<T>),
+    Complete { objects: Vec<T>, parts: usize },
     Incomplete,
     Refused(KernelError),
 }
 
 /// Appends a request to what is to be sent.
-fn write(
+pub(crate) fn write(
     bytes: &mut Vec<u8>,
     message: &mut NetlinkMessage<RouteNetlinkMessage>,
     flags: u16,
@@ -295,6 +339,13 @@ fn link_request(link: &LinkName) -> RouteNetlinkMessage {
 /// Halves a link's message; nobody here looks at counters.
 fn without_statistics() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
+}
+
+fn interrupted(what: &'static str) -> Error {
+    Error::Interrupted {
+        what,
+        attempts: DUMP_ATTEMPTS,
+    }
 }
 
 fn is_unreachable(error: &KernelError) -> bool {

@@ -441,3 +441,6 @@ const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
 const RTAX_MTU: u16 = 2;
 const RTAX_ADVMSS: u16 = 8;
+
+#[cfg(test)]
+mod tests;

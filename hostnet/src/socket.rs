@@ -9,7 +9,10 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::{
+    SocketAddr,
+    protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
+};
 use nix::libc;
 
 use crate::{
@@ -147,9 +150,13 @@ impl Socket {
         while !matches!(self.receive_now(), Ok(None) | Err(Error::Receive(_))) {}
     }
 
-    /// Subscribes to a multicast group (`RTNLGRP_*`, `NFNLGRP_*`). Needs no request to be sent first.
-    pub(crate) fn join(&self, group: u32) -> io::Result<()> {
-        self.inner.add_membership(group)
+    /// Subscribes to multicast groups (`RTNLGRP_*`, `NFNLGRP_*`).
+    pub(crate) fn join(&mut self, groups: impl IntoIterator<Item = u32>) -> io::Result<()> {
+        // A socket without a number of its own is taken for the kernel, to which the kernel tells nothing.
+        self.inner.bind(&SocketAddr::new(0, 0))?;
+        groups
+            .into_iter()
+            .try_for_each(|group| self.inner.add_membership(group))
     }
 
     /// Asks for a receive buffer of this many bytes (the kernel doubles it and caps it at `net.core.rmem_max`).
@@ -168,13 +175,6 @@ impl AsFd for Socket {
 #[derive(Clone, Debug)]
 pub(crate) struct Datagram<'a> {
     bytes: &'a [u8],
-}
-
-impl<'a> Datagram<'a> {
-    /// Reads bytes that did not come from a socket of ours (tests, and our own batches).
-    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes }
-    }
 }
 
 impl<'a> Iterator for Datagram<'a> {

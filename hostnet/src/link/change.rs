@@ -9,14 +9,15 @@ use netlink_packet_route::{
         LinkMessage,
     },
 };
-use rtnetlink::{
-    LinkBridge, LinkBridgePort, LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan,
-};
+use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan};
 
 use super::{LinkIndex, Vxlan};
 use crate::mac::Mac;
 
 /// A link to be made.
+///
+/// An alias is not among its properties: the kernel ignores one in the message that makes a link, so it takes a
+/// [`LinkChange`] more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewLink {
     /// Its name: 1 to 15 bytes, without slashes and blanks.
@@ -27,8 +28,6 @@ pub struct NewLink {
     pub mac: Option<Mac>,
     /// In bytes; the driver's default if there is none.
     pub mtu: Option<u32>,
-    /// Free text that stays with the link, at most 255 bytes.
-    pub alias: Option<String>,
     /// Link group.
     pub group: Option<u32>,
     /// The bridge it becomes a port of.
@@ -48,8 +47,6 @@ pub struct NewLink {
 pub enum NewLinkKind {
     /// A switch.
     Bridge(Bridge),
-    /// A link that leads nowhere: it holds addresses.
-    Dummy,
     /// One end of a pair of which the other end comes into being in the same moment.
     Veth {
         /// The other end.
@@ -62,8 +59,6 @@ pub enum NewLinkKind {
 /// Settings of a bridge; the rest is the kernel's default (no spanning tree).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bridge {
-    /// Whether the bridge keeps VLANs apart.
-    pub vlan_filtering: bool,
     /// Whether multicast is sent only where somebody listens; the kernel's default (on) if there is nothing.
     pub multicast_snooping: Option<bool>,
 }
@@ -73,7 +68,8 @@ pub struct Bridge {
 pub struct VethPeer {
     /// Its name in its namespace.
     pub name: String,
-    /// The number it should get in its namespace; the kernel chooses if there is none.
+    /// The number it should get in its namespace; the kernel chooses if there is none, and also if the near end's number is
+    /// left to it.
     pub index: Option<LinkIndex>,
     /// Its Ethernet address; the kernel makes one up if there is none.
     pub mac: Option<Mac>,
@@ -95,7 +91,6 @@ impl NewLink {
             index: None,
             mac: None,
             mtu: None,
-            alias: None,
             group: None,
             master: None,
             up: false,
@@ -108,7 +103,6 @@ impl NewLink {
     pub(crate) fn encode(&self) -> RouteNetlinkMessage {
         RouteNetlinkMessage::NewLink(match &self.kind {
             NewLinkKind::Bridge(bridge) => self.finish(bridge_builder(&self.name, bridge)),
-            NewLinkKind::Dummy => self.finish(LinkMessageBuilder::<LinkDummy>::new(&self.name)),
             NewLinkKind::Veth { peer } => self.finish(
                 LinkMessageBuilder::<LinkVeth>::new(&self.name, &peer.name)
                     .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.encode()))),
@@ -126,9 +120,6 @@ impl NewLink {
         }
         if let Some(mtu) = self.mtu {
             builder = builder.mtu(mtu);
-        }
-        if let Some(alias) = &self.alias {
-            builder = builder.alias(alias);
         }
         if let Some(group) = self.group {
             builder = builder.link_group(group);
@@ -190,9 +181,6 @@ fn queues<T>(builder: LinkMessageBuilder<T>, queues: Option<u32>) -> LinkMessage
 
 fn bridge_builder(name: &str, bridge: &Bridge) -> LinkMessageBuilder<LinkBridge> {
     let mut builder = LinkMessageBuilder::<LinkBridge>::new(name);
-    if bridge.vlan_filtering {
-        builder = builder.vlan_filtering(true);
-    }
     if let Some(snooping) = bridge.multicast_snooping {
         builder = builder.mcast_snooping(snooping);
     }
@@ -234,7 +222,6 @@ impl fmt::Display for NewLink {
         write!(f, "link {} type ", self.name)?;
         match &self.kind {
             NewLinkKind::Bridge(_) => f.write_str("bridge")?,
-            NewLinkKind::Dummy => f.write_str("dummy")?,
             NewLinkKind::Veth { peer } => write!(f, "veth peer {}", peer.name)?,
             NewLinkKind::Vxlan(vxlan) => vxlan.fmt(f)?,
         }
@@ -252,6 +239,9 @@ impl fmt::Display for NewLink {
 }
 
 /// By what a link is named in a change.
+///
+/// Changes of one batch are made also after a refusal: one that follows [`crate::Change::AddLink`] and names the link by
+/// its name meets somebody else's link if the name was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkName {
     /// By its number.
@@ -300,7 +290,7 @@ pub struct LinkChange {
     pub mac: Option<Mac>,
     /// Make it a port of this bridge, or of none. A link put under a bridge keeps its addresses, but they no longer work.
     pub master: Option<Option<LinkIndex>>,
-    /// Free text that stays with the link; empty takes it away.
+    /// Free text that stays with the link, at most 255 bytes; empty takes it away.
     pub alias: Option<String>,
     /// Its new name. Not while it is up on kernels before 6.2. Only for a link named by its number.
     pub name: Option<String>,

@@ -191,3 +191,6 @@ fn error_text(error: &std::io::Error) -> String {
 /// of 512 answers half were lost, of 256 none.
 const BATCH: usize = 128;
 const LOST: &str = "the kernel's answer was lost; look again what is there";
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::attr::Writer;
 
+impl<'a> Datagram<'a> {
+    /// Bytes that did not come from a socket.
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_are_split_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {

@@ -5,11 +5,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use hostnet::{Address, Change, FdbEntry, Group, Monitor, Neighbour, Netlink, Notice, Route, RouteKind, Wake};
+use hostnet::{
+    Address, Change, FdbEntry, Group, Monitor, Neighbour, Netlink, Notice, Route, RouteKind, Wake,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::neighbours::vxlan;
-use crate::opinion::{dummy, mac, same};
+use crate::opinion::{mac, plain_link, same};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -28,7 +30,7 @@ fn told(monitor: &mut Monitor, expected: &Notice) -> Result<()> {
     bail!("was not told of {expected:?} but of {seen:#?}")
 }
 
-pub fn a_monitor_sees_things_go() -> Result<()> {
+pub(crate) fn a_monitor_sees_things_go() -> Result<()> {
     let mut monitor = Monitor::open(&[
         Group::Links,
         Group::Neighbours,
@@ -39,15 +41,37 @@ pub fn a_monitor_sees_things_go() -> Result<()> {
     ])?;
     let mut netlink = Netlink::open()?;
     let link = vxlan(&mut netlink)?;
-    told(&mut monitor, &Notice::Link { index: link, name: "flannel.1".into(), removed: false })?;
+    told(
+        &mut monitor,
+        &Notice::Link {
+            index: link,
+            name: "flannel.1".into(),
+            removed: false,
+        },
+    )?;
 
     for address in ["10.244.1.0", "fd00:1::"] {
         let prefix = if address.contains(':') { 128 } else { 32 };
-        let address = Address { nodad: true, ..Address::new(link, address.parse()?, prefix) };
+        let address = Address {
+            nodad: true,
+            ..Address::new(link, address.parse()?, prefix)
+        };
         netlink.apply(&[Change::AddAddress(address.clone())])?;
-        told(&mut monitor, &Notice::Address { link, removed: false })?;
+        told(
+            &mut monitor,
+            &Notice::Address {
+                link,
+                removed: false,
+            },
+        )?;
         netlink.apply(&[Change::DeleteAddress(address)])?;
-        told(&mut monitor, &Notice::Address { link, removed: true })?;
+        told(
+            &mut monitor,
+            &Notice::Address {
+                link,
+                removed: true,
+            },
+        )?;
     }
     for destination in ["10.244.2.0/24", "fd00:2::/64"] {
         let route = Route::direct(destination.parse()?, link);
@@ -62,35 +86,64 @@ pub fn a_monitor_sees_things_go() -> Result<()> {
         netlink.apply(&[Change::DeleteRoute(route.clone())])?;
         told(&mut monitor, &notice(true))?;
     }
-    let blackhole = Route { kind: RouteKind::Blackhole, ..Route::new("10.244.0.0/16".parse()?) };
+    let blackhole = Route {
+        kind: RouteKind::Blackhole,
+        ..Route::new("10.244.0.0/16".parse()?)
+    };
     netlink.apply(&[Change::AddRoute(blackhole.clone())])?;
     told(
         &mut monitor,
-        &Notice::Route { destination: blackhole.destination, link: None, table: Route::MAIN_TABLE, removed: false },
+        &Notice::Route {
+            destination: blackhole.destination,
+            link: None,
+            table: Route::MAIN_TABLE,
+            removed: false,
+        },
     )?;
     let neighbour = Neighbour::permanent(link, "10.244.2.0".parse()?, mac(2));
     netlink.apply(&[Change::ReplaceNeighbour(neighbour.clone())])?;
-    told(&mut monitor, &Notice::Neighbour { link, removed: false })?;
+    told(
+        &mut monitor,
+        &Notice::Neighbour {
+            link,
+            removed: false,
+        },
+    )?;
     netlink.apply(&[Change::DeleteNeighbour(neighbour)])?;
     let entry = FdbEntry::permanent(link, mac(2), "192.0.2.12".parse()?);
     netlink.apply(&[Change::ReplaceFdb(entry.clone()), Change::DeleteFdb(entry)])?;
-    told(&mut monitor, &Notice::Neighbour { link, removed: true })?;
+    told(
+        &mut monitor,
+        &Notice::Neighbour {
+            link,
+            removed: true,
+        },
+    )?;
 
     netlink.apply(&[Change::DeleteLink(link)])?;
-    let gone = Notice::Link { index: link, name: "flannel.1".into(), removed: true };
+    let gone = Notice::Link {
+        index: link,
+        name: "flannel.1".into(),
+        removed: true,
+    };
     let mut ready = [PollFd::new(monitor.as_fd(), PollFlags::POLLIN)];
     same(poll(&mut ready, PollTimeout::from(5000u16))?, 1)?;
     told(&mut monitor, &gone)
 }
 
-pub fn a_monitor_tells_of_lost_notifications() -> Result<()> {
+pub(crate) fn a_monitor_tells_of_lost_notifications() -> Result<()> {
     let mut monitor = Monitor::open(&[Group::Ipv4Routes])?;
     let mut netlink = Netlink::open()?;
-    let link = dummy(&mut netlink, "eth0")?;
+    let link = plain_link(&mut netlink, "eth0")?;
     let route = Route::direct("10.244.2.0/24".parse()?, link);
     // More than any receive buffer holds that the kernel gives without force.
     let storm: Vec<_> = (0..20_000)
-        .flat_map(|_| [Change::AddRoute(route.clone()), Change::DeleteRoute(route.clone())])
+        .flat_map(|_| {
+            [
+                Change::AddRoute(route.clone()),
+                Change::DeleteRoute(route.clone()),
+            ]
+        })
         .collect();
     netlink.apply(&storm)?;
     let mut overrun = false;
@@ -109,13 +162,20 @@ pub fn a_monitor_tells_of_lost_notifications() -> Result<()> {
     netlink.apply(&[Change::AddRoute(route.clone())])?;
     told(
         &mut monitor,
-        &Notice::Route { destination: route.destination, link: Some(link), table: Route::MAIN_TABLE, removed: false },
+        &Notice::Route {
+            destination: route.destination,
+            link: Some(link),
+            table: Route::MAIN_TABLE,
+            removed: false,
+        },
     )
 }
 
-pub fn the_firewall_is_monitored() -> Result<()> {
+pub(crate) fn the_firewall_is_monitored() -> Result<()> {
     let mut monitor = Monitor::open_firewall()?;
-    let status = Command::new("nft").args(["add", "table", "ip", "t"]).status()?;
+    let status = Command::new("nft")
+        .args(["add", "table", "ip", "t"])
+        .status()?;
     ensure!(status.success(), "nft: {status}");
     told(&mut monitor, &Notice::Firewall)?;
     same(monitor.wait(Some(Duration::ZERO))?, Wake::TimedOut)
