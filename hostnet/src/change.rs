@@ -11,7 +11,8 @@ use crate::{
     fdb::FdbEntry,
     link::{
         LinkIndex,
-        change::{LinkChange, LinkName, NewLink, encode_delete},
+        change::{LinkChange, LinkName, encode_delete},
+        new::NewLink,
     },
     neighbour::Neighbour,
     route::Route,

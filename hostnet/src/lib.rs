@@ -29,11 +29,12 @@ pub use error::{Error, KernelError};
 pub use fdb::FdbEntry;
 pub use link::{
     Link, LinkIndex, Vxlan,
-    change::{Bridge, LinkChange, LinkName, NewLink, NewLinkKind, VethPeer},
+    change::{LinkChange, LinkName},
+    new::{Bridge, NewLink, NewLinkKind, VethPeer},
 };
 pub use mac::{InvalidMac, Mac};
 pub use monitor::{Group, Monitor, Notice, Wake};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::Netlink;
 pub use netns::{Netns, NetnsError, NetnsIdentity};
-pub use route::{Route, RouteFilter, RouteKind};
+pub use route::{Route, RouteKind, request::RouteFilter};

@@ -1,4 +1,4 @@
-//! Links as the kernel reports them. How they are made and altered is in [`change`].
+//! Links as the kernel reports them. How they are made is in [`new`], how altered in [`change`].
 
 use std::{fmt, net::IpAddr};
 
@@ -8,6 +8,7 @@ use crate::{
 };
 
 pub(crate) mod change;
+pub(crate) mod new;
 
 /// A link's number in its network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -18,7 +18,10 @@ use crate::{
     fdb::FdbEntry,
     link::{Link, LinkIndex, change::LinkName},
     neighbour::Neighbour,
-    route::{self, Route, RouteFilter},
+    route::{
+        Route,
+        request::{self, RouteFilter},
+    },
     socket::{Family, Socket},
 };
 
@@ -119,7 +122,7 @@ impl Netlink {
     /// [`Error::Refused`], also where the packet would meet a blackhole or prohibit route, and those of the socket. That
     /// there is no route is no error.
     pub fn route_to(&mut self, destination: IpAddr) -> Result<Option<Route>, Error> {
-        let request = RouteNetlinkMessage::GetRoute(route::encode_lookup(destination));
+        let request = RouteNetlinkMessage::GetRoute(request::encode_lookup(destination));
         match self.ask(request, Route::decode)? {
             Ok(route) => Ok(Some(route)),
             Err(error) if is_unreachable(&error) => Ok(None),
@@ -364,3 +367,6 @@ fn is_no_such_family(error: &KernelError) -> bool {
 
 /// How often a dump is made before we say that the list never stands still.
 const DUMP_ATTEMPTS: usize = 5;
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     link::{
         Vxlan,
-        change::{NewLinkKind, VethPeer},
+        new::{NewLinkKind, VethPeer},
     },
     mac::Mac,
     neighbour::NeighbourState,
@@ -210,7 +210,6 @@ fn changes_read_as_orders() {
         )
     };
     let alteration = LinkChange {
-        name: Some("eth0".into()),
         mac: Some(mac),
         mtu: Some(1400),
         master: Some(None),
@@ -240,7 +239,7 @@ fn changes_read_as_orders() {
         ),
         (
             Change::SetLink(alteration),
-            "set link veth1 name eth0 address 02:00:00:00:00:02 mtu 1400 nomaster alias \"web\" addrgenmode none hairpin off promisc on up",
+            "set link veth1 address 02:00:00:00:00:02 mtu 1400 nomaster alias \"web\" addrgenmode none hairpin off promisc on up",
         ),
         (Change::DeleteLink(link), "delete link 7"),
         (

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     attr::Writer,
     change::{Change, tests::only_message},
-    link::change::{NewLink, NewLinkKind},
+    link::new::{NewLink, NewLinkKind},
 };
 
 /// A link message as the kernel writes it, with these attributes behind the header.

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     attr::Writer,
     change::{Change, tests::only_message},
+    route::request::RouteFilter,
 };
 
 fn networks() -> impl Strategy<Value = IpNetwork> {

@@ -3,6 +3,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::attr::Writer;
 
+impl Socket {
+    /// Makes the next messages too long.
+    pub(crate) fn shrink_buffer(&mut self, length: usize) {
+        self.buffer = vec![0; length];
+    }
+}
+
 impl<'a> Datagram<'a> {
     /// Bytes that did not come from a socket.
     pub(crate) const fn new(bytes: &'a [u8]) -> Self {
@@ -63,4 +70,28 @@ fn the_kernel_answers_a_request_and_a_wait_without_one_does_not_block() {
     assert_eq!(answer.sequence, sequence);
     let error = crate::error::KernelError::from_message(&answer).unwrap_err();
     assert!(error.is_not_found(), "{error}");
+}
+
+#[test]
+fn a_message_longer_than_the_buffer_is_told_and_fits_the_next_time() {
+    let mut socket = Socket::open(Family::Route).unwrap();
+    socket.shrink_buffer(64);
+    let ask = |socket: &mut Socket| {
+        const RTM_GETLINK: u16 = 18;
+        const NLM_F_REQUEST: u16 = 1;
+        const LOOPBACK: u32 = 1;
+        let mut header = [0; 16];
+        header[4..8].copy_from_slice(&LOOPBACK.to_ne_bytes());
+        let mut writer = Writer::new();
+        writer.message(RTM_GETLINK, NLM_F_REQUEST, 9, &header, |_| {});
+        socket.send(writer.bytes()).unwrap();
+    };
+    ask(&mut socket);
+    let error = socket.receive().unwrap_err();
+    assert!(
+        matches!(error, Error::Truncated { buffer: 64, .. }),
+        "{error}"
+    );
+    ask(&mut socket);
+    assert_eq!(socket.receive().unwrap().count(), 1);
 }
