@@ -278,3 +278,6 @@ fn as_v6(address: IpAddr) -> Option<Ipv6Addr> {
         IpAddr::V6(address) => Some(address),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -372,3 +372,6 @@ fn network(cidr: Cidr) -> IpNetwork {
 fn host(address: IpAddr) -> IpNetwork {
     IpNetwork::from(address)
 }
+
+#[cfg(test)]
+mod tests;
