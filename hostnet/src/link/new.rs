@@ -14,7 +14,7 @@ use crate::mac::Mac;
 /// A link to be made.
 ///
 /// An alias is not among its properties: the kernel ignores one in the message that makes a link, so it takes a
-/// [`LinkChange`] more.
+/// [`crate::LinkChange`] more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewLink {
     /// Its name: 1 to 15 bytes, without slashes and blanks.
