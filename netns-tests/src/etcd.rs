@@ -32,7 +32,7 @@ pub struct Lease {
     pub key: String,
     /// The part after `subnets/`, such as `10.244.7.0-24`.
     pub name: String,
-    /// The record.
+    /// The record; null when it is not JSON.
     pub record: Value,
 }
 
@@ -152,16 +152,12 @@ impl Etcd {
     /// The leases below flannel's default prefix, in the order of their keys.
     pub fn leases(&self) -> Result<Vec<Lease>> {
         let prefix = format!("{PREFIX}/subnets/");
-        let lease = |(key, value): (String, String)| {
-            let record = serde_json::from_str(&value)
-                .with_context(|| format!("the lease {key} is not JSON: {value}"))?;
-            Ok(Lease {
-                name: key.strip_prefix(&prefix).unwrap_or(&key).to_owned(),
-                key,
-                record,
-            })
+        let lease = |(key, value): (String, String)| Lease {
+            name: key.strip_prefix(&prefix).unwrap_or(&key).to_owned(),
+            key,
+            record: serde_json::from_str(&value).unwrap_or_default(),
         };
-        self.list(&prefix)?.into_iter().map(lease).collect()
+        Ok(self.list(&prefix)?.into_iter().map(lease).collect())
     }
 
     /// The lease that names this host as its public address.

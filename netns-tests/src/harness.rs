@@ -152,6 +152,7 @@ fn places(backtrace: &str) -> impl Iterator<Item = &str> {
     backtrace
         .lines()
         .filter_map(|line| line.trim().strip_prefix("at ./"))
+        .take_while(|place| !place.starts_with("src/harness.rs"))
 }
 
 /// A thread of the harness: starts the test's process and judges what comes back.

@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::unistd::sethostname;
 
 use crate::daemon::Daemon;
@@ -17,6 +18,7 @@ use crate::namespaces::Namespaces;
 use crate::pod::{Pod, PodSpec};
 use crate::programs;
 use crate::snapshot::Snapshot;
+use crate::wait::eventually;
 
 /// The directories a host does not share with the others.
 pub(crate) const OWN_DIRECTORIES: [&str; 6] = [
@@ -42,6 +44,9 @@ const SYSCTLS: [(&str, &str); 7] = [
     ("net/ipv6/conf/default/disable_ipv6", "0"),
     ("net/ipv6/conf/default/accept_dad", "0"),
 ];
+
+/// How long a new lease may take to reach the other hosts.
+const PEERS_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A host; clones are the same host.
 #[derive(Clone, Debug)]
@@ -120,6 +125,27 @@ impl Host {
     /// A pod to be, whose attachment can still be described: conflist, interface name, capability arguments.
     pub fn pod_spec(&self, name: &str) -> PodSpec {
         PodSpec::new(self, name, self.0.shared.conflist())
+    }
+
+    /// Waits until this host's kernel knows where to send what is for these hosts' pods. A daemon is ready when its own lease is;
+    /// the peers' leases come after, by the watch.
+    pub fn wait_peers<'a>(&self, peers: impl IntoIterator<Item = &'a Self>) -> Result<()> {
+        let wanted: Vec<String> = peers
+            .into_iter()
+            .map(|peer| format!("dst {} ", peer.ipv4()))
+            .collect();
+        eventually(
+            &format!("host {} knows the others", self.name()),
+            PEERS_DEADLINE,
+            || {
+                let fdb = self.sh("bridge fdb show")?;
+                ensure!(
+                    wanted.iter().all(|peer| fdb.contains(peer)),
+                    "its FDB holds:\n{fdb}"
+                );
+                Ok(())
+            },
+        )
     }
 
     /// What the kernel and the host's directories hold now.

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::endpoint::Endpoint;
 use crate::etcd::Etcd;
 use crate::host::Host;
-use crate::isolation;
+use crate::isolation::{self, root::LAB};
 
 /// The world's number on the underlay; hosts use it as their default gateway.
 const WORLD: u8 = 1;
@@ -33,6 +33,16 @@ pub const FLANNEL_CONFLIST: &str = r#"{
   "cniVersion": "0.3.1",
   "plugins": [
     {"type": "flannel", "delegate": {"hairpinMode": true, "isDefaultGateway": true}},
+    {"type": "portmap", "capabilities": {"portMappings": true}}
+  ]
+}"#;
+
+/// The same with the routed attachment, which has no bridge.
+pub const ROUTED_CONFLIST: &str = r#"{
+  "name": "cbr0",
+  "cniVersion": "1.0.0",
+  "plugins": [
+    {"type": "flannel", "delegate": {"type": "ptp"}, "ipam": {"routes": [{"dst": "0.0.0.0/0"}]}},
     {"type": "portmap", "capabilities": {"portMappings": true}}
   ]
 }"#;
@@ -72,6 +82,10 @@ impl Lab {
         ensure!(
             isolation::is_inside(),
             "a lab stands only in a process of its own namespaces: in a test of the harness, or through isolation::run"
+        );
+        ensure!(
+            !Path::new(LAB).join("underlay").exists(),
+            "this process has a lab already; one has room for one"
         );
         let shared = Arc::new(Shared {
             conflist: Mutex::new(FLANNEL_CONFLIST.to_owned()),

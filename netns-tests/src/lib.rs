@@ -46,7 +46,7 @@ pub use endpoint::{Address, Endpoint};
 pub use etcd::{Etcd, Lease};
 pub use harness::skip;
 pub use host::Host;
-pub use lab::{FLANNEL_CONFLIST, Lab, OUTSIDE, OUTSIDE_V6};
+pub use lab::{FLANNEL_CONFLIST, Lab, OUTSIDE, OUTSIDE_V6, ROUTED_CONFLIST};
 pub use namespaces::Namespaces;
 pub use pod::{Pod, PodSpec};
 pub use snapshot::{Difference, Snapshot};

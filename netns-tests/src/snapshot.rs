@@ -54,6 +54,13 @@ impl Snapshot {
             .collect()
     }
 
+    /// Only what the kernel holds, without the files.
+    #[must_use]
+    pub fn kernel(mut self) -> Self {
+        self.lines.retain(|line| !line.starts_with("file "));
+        self
+    }
+
     /// What changed since `before`.
     pub fn diff(&self, before: &Self) -> Difference {
         Difference {

@@ -1,17 +1,12 @@
 //! The three hosts that demo and lab have in common: etcd, a daemon on each host, two pods on each.
 
-use std::time::Duration;
-
-use anyhow::{Context, Result, ensure};
-use netns_tests::{Address, Daemon, Endpoint, Host, Lab, Lease, Pod, eventually};
+use anyhow::{Context, Result};
+use netns_tests::{Address, Daemon, Endpoint, Host, Lab, Lease, Pod};
 
 use crate::screen::Screen;
 
 /// The network of the demo.
 const NET_CONF: &str = r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#;
-
-/// How long a new lease may take to reach the other hosts.
-const PEERS_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A host with its daemon and the pods on it.
 pub(crate) struct Node {
@@ -59,7 +54,14 @@ impl Cluster {
             })?);
         }
         screen.step("hosts know each other", || {
-            await_peers(&nodes)?;
+            for node in &nodes {
+                node.host.wait_peers(
+                    nodes
+                        .iter()
+                        .filter(|peer| peer.name() != node.name())
+                        .map(|peer| &peer.host),
+                )?;
+            }
             Ok(((), "routes and FDB entries are there".to_owned()))
         })?;
         Ok(Self { nodes, lab })
@@ -119,27 +121,4 @@ fn start_node(lab: &Lab, name: &str) -> Result<(Node, String)> {
         },
         result,
     ))
-}
-
-/// Readiness is about a host's own lease; the peers' come by the watch.
-fn await_peers(nodes: &[Node]) -> Result<()> {
-    for node in nodes {
-        let peers = nodes.iter().filter(|peer| peer.name() != node.name());
-        let wanted: Vec<String> = peers
-            .map(|peer| format!("dst {} ", peer.host.ipv4()))
-            .collect();
-        eventually(
-            &format!("host {} knows the others", node.name()),
-            PEERS_DEADLINE,
-            || {
-                let fdb = node.host.sh("bridge fdb show dev flannel.1")?;
-                ensure!(
-                    wanted.iter().all(|peer| fdb.contains(peer)),
-                    "its FDB holds:\n{fdb}"
-                );
-                Ok(())
-            },
-        )?;
-    }
-    Ok(())
 }
