@@ -15,8 +15,8 @@
 //! attachment over or to release it.
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +28,7 @@ mod error;
 mod layout;
 mod lock;
 mod owner;
+mod pick;
 #[cfg(test)]
 mod probe;
 mod range;
@@ -119,8 +120,16 @@ impl BootId {
     ///
     /// [`PoolError::BootId`].
     pub fn current() -> Result<Self, PoolError> {
-        let text = fs::read_to_string(BOOT_ID).map_err(|source| PoolError::BootId { source })?;
-        Ok(Self::new(text.trim()))
+        let refused = |source| PoolError::BootId { source };
+        // One read is enough: the kernel hands the whole text out at once.
+        let mut bytes = [0; BOOT_ID_LEN];
+        let read = File::open(BOOT_ID)
+            .and_then(|mut file| file.read(&mut bytes))
+            .map_err(refused)?;
+        match std::str::from_utf8(&bytes[..read]).map(str::trim) {
+            Ok(text) if !text.is_empty() => Ok(Self::new(text)),
+            _ => Err(refused(io::ErrorKind::InvalidData.into())),
+        }
     }
 
     fn bytes(&self) -> [u8; BOOT_ID_LEN] {

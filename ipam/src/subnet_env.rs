@@ -312,7 +312,7 @@ fn host_network<C: IpCidr>(
 fn subnets<C: IpCidr>(list: &str) -> Vec<C> {
     let mut subnets = Vec::new();
     for entry in list.split(',') {
-        let Some(subnet) = masked(entry.trim()) else {
+        let Ok(subnet) = C::parse_masked(entry.trim()) else {
             continue;
         };
         if !subnets.contains(&subnet) {
@@ -320,13 +320,6 @@ fn subnets<C: IpCidr>(list: &str) -> Vec<C> {
         }
     }
     subnets
-}
-
-fn masked<C: IpCidr>(text: &str) -> Option<C> {
-    let (address, prefix) = text.split_once('/')?;
-    let address = address.parse::<C::Address>().ok()?;
-    let prefix = crate::cidr::prefix_length(prefix).filter(|&prefix| prefix <= C::BITS)?;
-    Some(C::from_bits(C::bits_of(address), prefix))
 }
 
 fn only_subnet<C: IpCidr>(values: &HashMap<&str, &str>, key: &str) -> Option<C> {

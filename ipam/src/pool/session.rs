@@ -6,8 +6,9 @@ use super::Pool;
 use super::attachment::{Attachment, HeldAddress};
 use super::disk::{Disk, named};
 use super::error::PoolError;
-use super::layout::{Free, Slot};
+use super::layout::Slot;
 use super::lock::Lock;
+use super::pick::{Miss, Pick};
 use super::range::{Range, RangeSet, Window};
 use super::rebuild::{Plan, rebuild};
 use super::records;
@@ -15,31 +16,11 @@ use super::slots::{Fault, Slots};
 
 /// The lock, and what was opened under it.
 pub(super) struct Session<'a> {
-    pool: &'a Pool,
-    disk: &'a Disk,
+    pub(super) pool: &'a Pool,
+    pub(super) disk: &'a Disk,
     now: u64,
-    open: Vec<Slots<'a>>,
+    pub(super) open: Vec<Slots<'a>>,
     _lock: Lock,
-}
-
-/// An address that can be given.
-struct Pick {
-    /// Which of the open files has its slot, the slot's number and what is in it. Beyond the slots there is none.
-    slot: Option<(usize, u32, Slot)>,
-    held: HeldAddress,
-}
-
-/// Why a set gives no address.
-enum Miss {
-    /// The file at this place contradicts itself.
-    Corrupt(usize),
-    Refused(PoolError),
-}
-
-impl From<PoolError> for Miss {
-    fn from(error: PoolError) -> Self {
-        Self::Refused(error)
-    }
 }
 
 impl<'a> Session<'a> {
@@ -161,125 +142,8 @@ impl<'a> Session<'a> {
 
     /// The file for a range, in order and of this boot.
     pub(super) fn slots(&mut self, range: &Range) -> Result<&mut Slots<'a>, PoolError> {
-        let place = self.open(range)?;
+        let place = self.place(range)?;
         Ok(&mut self.open[place])
-    }
-
-    fn pick_all(&mut self, sets: &[RangeSet], requested: &[IpAddr]) -> Result<Vec<Pick>, Miss> {
-        let mut wanted = requested.to_vec();
-        let mut picks = Vec::new();
-        for set in sets {
-            let position = wanted
-                .iter()
-                .position(|&address| set.iter().any(|range| range.contains(address)));
-            picks.push(match position {
-                Some(position) => self.pick_requested(set, wanted.remove(position))?,
-                None => self.pick(set)?,
-            });
-        }
-        match wanted.first() {
-            Some(&address) if is_gateway(sets, address) => {
-                Err(PoolError::Gateway { address }.into())
-            }
-            Some(&address) => Err(PoolError::OutOfRange {
-                address,
-                ranges: ranges(sets.iter().flatten()),
-            }
-            .into()),
-            None => Ok(picks),
-        }
-    }
-
-    /// A fresh address of the first range that has one, else the one of all ranges that was given back first. So one that
-    /// still cools down is given only where there is no other.
-    fn pick(&mut self, set: &RangeSet) -> Result<Pick, Miss> {
-        let mut oldest: Option<(Free, usize, u32, &Range)> = None;
-        let mut total = 0;
-        for range in set {
-            let place = self.open(range)?;
-            let fresh = self.open[place].fresh();
-            if let Some(index) = self.sound(place, fresh)? {
-                return Ok(self.picked(range, place, index, Slot::Fresh));
-            }
-            let candidate = self.open[place].oldest();
-            if let Some((index, free)) = self.sound(place, candidate)?
-                && oldest.is_none_or(|(other, ..)| free.since < other.since)
-            {
-                oldest = Some((free, place, index, range));
-            }
-            total += u64::from(capacity(&self.open[place]));
-        }
-        match oldest {
-            Some((free, place, index, range)) => {
-                Ok(self.picked(range, place, index, Slot::Free(free)))
-            }
-            None => Err(PoolError::Exhausted {
-                ranges: ranges(set),
-                total,
-            }
-            .into()),
-        }
-    }
-
-    fn pick_requested(&mut self, set: &RangeSet, address: IpAddr) -> Result<Pick, Miss> {
-        let Some(range) = set.iter().find(|range| range.contains(address)) else {
-            return Err(PoolError::OutOfRange {
-                address,
-                ranges: ranges(set),
-            }
-            .into());
-        };
-        if range.gateway() == Some(address) {
-            return Err(PoolError::Gateway { address }.into());
-        }
-        let Some(index) = range.window().index(address) else {
-            return self.pick_beyond(range, address);
-        };
-        let place = self.open(range)?;
-        let slot = self.open[place].slot(index);
-        match self.sound(place, slot)? {
-            slot @ (Slot::Fresh | Slot::Free(_)) => Ok(self.picked(range, place, index, slot)),
-            Slot::Used | Slot::Foreign => Err(PoolError::Taken { address }.into()),
-            Slot::Gateway => Err(PoolError::Gateway { address }.into()),
-        }
-    }
-
-    /// Most addresses of an IPv6 subnet have no slot. Who asks for one of those pays for a look at all attachments.
-    fn pick_beyond(&self, range: &Range, address: IpAddr) -> Result<Pick, Miss> {
-        for attachment in self.pool.attachments()? {
-            if attachment?
-                .addresses
-                .iter()
-                .any(|held| held.address == address)
-            {
-                return Err(PoolError::Taken { address }.into());
-            }
-        }
-        if self.pool.foreign()?.contains(&address) {
-            return Err(PoolError::Taken { address }.into());
-        }
-        Ok(Pick {
-            slot: None,
-            held: HeldAddress::new(range, address),
-        })
-    }
-
-    fn picked(&self, range: &Range, place: usize, index: u32, slot: Slot) -> Pick {
-        let held = HeldAddress::new(range, self.open[place].window().address(index));
-        Pick {
-            slot: Some((place, index, slot)),
-            held,
-        }
-    }
-
-    fn sound<T>(&self, place: usize, result: Result<T, Fault>) -> Result<T, Miss> {
-        result.map_err(|fault| match fault {
-            Fault::Corrupt => Miss::Corrupt(place),
-            Fault::Io(source) => {
-                let path = self.disk.path(self.open[place].window().file_name());
-                Miss::Refused(named("cannot read", &path)(source))
-            }
-        })
     }
 
     fn refusal(&self, miss: Miss) -> PoolError {
@@ -306,7 +170,8 @@ impl<'a> Session<'a> {
         slots.give_back(index, self.now)
     }
 
-    fn open(&mut self, range: &Range) -> Result<usize, PoolError> {
+    /// The place of a range's file among the open ones; it is built anew if it is not in order.
+    pub(super) fn place(&mut self, range: &Range) -> Result<usize, PoolError> {
         let window = range.window();
         let gateway = range.gateway().and_then(|gateway| window.index(gateway));
         if let Some(place) = self.open.iter().position(|slots| slots.window() == window) {
@@ -386,18 +251,4 @@ impl<'a> Session<'a> {
 /// How many addresses a file can give at all.
 pub(super) fn capacity(slots: &Slots<'_>) -> u32 {
     slots.window().len() - u32::from(slots.header().gateway.is_some())
-}
-
-fn is_gateway(sets: &[RangeSet], address: IpAddr) -> bool {
-    sets.iter()
-        .flatten()
-        .any(|range| range.gateway() == Some(address))
-}
-
-fn ranges<'r>(ranges: impl IntoIterator<Item = &'r Range>) -> String {
-    ranges
-        .into_iter()
-        .map(Range::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::slots::Slots;
 use super::*;
 
 mod cost;
@@ -82,6 +83,46 @@ impl Bench {
             .collect()
     }
 
+    /// An index that claims to be in order is: its free list has every free slot once, in the order of their return, and
+    /// its counters are right. What is wrong here would be built anew in time, so nothing else would tell.
+    fn inspect(&self, range: &Range) {
+        let pool = self.pool();
+        let Some(slots) = Slots::open(&pool.disk, range.window()).unwrap() else {
+            return;
+        };
+        // Slots that are damaged are met only when they are used.
+        let (header, Ok(all)) = (slots.header(), slots.all()) else {
+            return;
+        };
+        let mut older = None;
+        let mut next = header.oldest;
+        let mut listed = 0;
+        let mut since = 0;
+        while let Some(index) = next {
+            let Slot::Free(free) = slots.slot(index).unwrap() else {
+                panic!("slot {index} is listed but not free")
+            };
+            assert_eq!(
+                free.older, older,
+                "slot {index} does not know who came back before it"
+            );
+            assert!(since <= free.since, "slot {index} is out of order");
+            (older, next, since) = (Some(index), free.newer, free.since);
+            listed += 1;
+        }
+        assert_eq!(header.newest, older);
+        let count =
+            |wanted: fn(&Slot) -> bool| all.iter().filter(|slot| wanted(slot)).count() as u32;
+        assert_eq!(listed, count(|slot| matches!(slot, Slot::Free(_))));
+        assert_eq!(header.used, count(|slot| *slot == Slot::Used));
+        assert_eq!(header.foreign, count(|slot| *slot == Slot::Foreign));
+        let passed = all.iter().take(header.fresh as usize);
+        assert!(
+            !passed.copied().any(|slot| slot == Slot::Fresh),
+            "an address was passed over"
+        );
+    }
+
     /// Whatever happened before: no address is held twice, none can be given that is held, and all others can be given.
     fn audit(&self, sets: &[RangeSet]) {
         let before = self.held();
@@ -98,6 +139,7 @@ impl Bench {
             .map(|attachment| attachment.unwrap().owner)
             .collect();
         for range in sets.iter().flatten() {
+            self.inspect(range);
             let held = before
                 .iter()
                 .filter(|&&address| range.contains(address))

@@ -158,6 +158,8 @@ proptest! {
                     held.clear();
                 }
             }
+            bench.inspect(&wide()[0][0]);
+            bench.inspect(&narrow()[0][0]);
             prop_assert_eq!(BTreeSet::from_iter(bench.held()), BTreeSet::from_iter(held.values().copied()));
         }
         bench.audit(&wide());
