@@ -147,12 +147,13 @@ fn run_inside(tests: &[Test], name: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The lines of this workspace in a backtrace: cargo names its files relative to the package, all others absolute.
+/// The lines of the test in a backtrace; those below the working directory are told relative to it.
 fn places(backtrace: &str) -> impl Iterator<Item = &str> {
     backtrace
         .lines()
         .filter_map(|line| line.trim().strip_prefix("at ./"))
-        .take_while(|place| !place.starts_with("src/harness.rs"))
+        .filter(|place| !place.contains("/registry/src/") && !place.starts_with("rustc/"))
+        .take_while(|place| !place.contains("src/harness.rs"))
 }
 
 /// A thread of the harness: starts the test's process and judges what comes back.

@@ -1,5 +1,5 @@
-//! The root file system inside: the machine's own directories, except that `/etc`, `/run`, `/tmp` and `/var` are fresh
-//! and live in memory.
+//! The root file system inside: the machine's own directories, except that `/etc`, `/run`, `/tmp`, `/var` and `/dev/shm`
+//! are fresh and live in memory.
 //!
 //! So tests neither see nor leave traces in `/run/flannel`, `/etc/cni` or `/var/lib/cni`, whether the machine has them or
 //! not. The machine's root stays reachable at [`MACHINE`].
@@ -21,6 +21,9 @@ pub(crate) const LAB: &str = "/.lab";
 
 /// Top directories that are not the machine's inside.
 const PRIVATE: [&str; 6] = ["etc", "run", "tmp", "var", ".lab", ".machine"];
+
+/// Private too, though its parent is not.
+const SHARED_MEMORY: &str = "/dev/shm";
 
 /// Entries of `/etc` that are ours to write, so not the machine's.
 const PRIVATE_ETC: [&str; 3] = ["cni", "flannel", "kube-flannel"];
@@ -158,8 +161,10 @@ fn take_over(original: &Path) -> Result<()> {
     }
     fs::create_dir(&here)?;
     bind(original, &here)?;
-    if name == "sys" {
-        mount_sys();
+    match name {
+        "sys" => mount_sys(),
+        "dev" => mount_shared_memory()?,
+        _ => {}
     }
     Ok(())
 }
@@ -185,7 +190,25 @@ fn link_etc() -> Result<()> {
     Ok(())
 }
 
+/// Programs leave files there when they are killed.
+fn mount_shared_memory() -> Result<()> {
+    if Path::new(SHARED_MEMORY).is_dir() {
+        let mode = Some("mode=1777");
+        mount(
+            Some("tmpfs"),
+            SHARED_MEMORY,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            mode,
+        )?;
+    }
+    Ok(())
+}
+
 fn is_private(path: &Path) -> bool {
+    if path.starts_with(SHARED_MEMORY) {
+        return true;
+    }
     let Some(Component::Normal(top)) = path.components().nth(1) else {
         return false;
     };
