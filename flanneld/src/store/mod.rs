@@ -101,7 +101,7 @@ pub struct OwnLease {
 /// What [`LeaseStore::keep`] reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OwnEvent {
-    /// The lease was renewed, by us or by another program with the same content.
+    /// The lease was renewed, by us or by another program with the same content. The first one comes at once.
     Renewed {
         /// The new end; None if it is now a reservation.
         expires: Option<Instant>,

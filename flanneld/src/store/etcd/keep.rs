@@ -112,7 +112,8 @@ impl<'a> Keeper<'a> {
             confirmed: own.record,
             grant: None,
             expires: own.expires,
-            doubtful: false,
+            // Between the taking and the keeping anything may have happened.
+            doubtful: true,
             lost: None,
             troubles: BTreeSet::new(),
             backoff: Backoff::new(timing.retry_first, timing.retry_cap),
@@ -172,10 +173,10 @@ impl<'a> Keeper<'a> {
         let desired = self.desired.borrow_and_update().clone();
         let publish = entry.record.as_ref() != Ok(&desired);
         // Another program renewed it under an etcd lease of its own, or made it a reservation.
-        let moved = self.grant.is_some_and(|grant| grant != entry.grant);
-        self.grant = Some(entry.grant);
+        let left = self.grant.replace(entry.grant);
+        let left = left.filter(|grant| *grant != entry.grant);
         let due = self.renewal().is_some_and(|due| due <= Instant::now());
-        if !(publish || moved || due || self.doubtful || self.lost.is_some()) {
+        if !(publish || left.is_some() || due || self.doubtful || self.lost.is_some()) {
             return Ok(Next::Renewal);
         }
         self.attempt(&desired);
@@ -183,6 +184,9 @@ impl<'a> Keeper<'a> {
             return Ok(Next::Soon);
         };
         self.confirm(&desired, held).await;
+        if let Some(grant) = left {
+            self.leases.drop_if_empty(grant).await;
+        }
         Ok(Next::Renewal)
     }
 

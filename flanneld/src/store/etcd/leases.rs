@@ -205,7 +205,8 @@ impl Leases {
         let Some(known) = found(known)? else {
             return Ok(None);
         };
-        if known.ttl() <= 0 || known.granted_ttl() < self.seconds() {
+        // The time left is of no use: rounded down, it is 0 in the last second. One that is gone was granted nothing.
+        if known.granted_ttl() < self.seconds() {
             return Ok(None);
         }
         let asked = Instant::now();
@@ -233,7 +234,7 @@ impl Leases {
     }
 
     /// Ends an etcd lease on which nothing hangs any more.
-    async fn drop_if_empty(&self, id: i64) {
+    pub(super) async fn drop_if_empty(&self, id: i64) {
         if id == 0 {
             return;
         }
@@ -245,7 +246,9 @@ impl Leases {
             })
             .await;
         match found(known) {
-            Ok(Some(known)) if known.ttl() > 0 && known.keys().is_empty() => self.revoke(id).await,
+            Ok(Some(known)) if known.granted_ttl() > 0 && known.keys().is_empty() => {
+                self.revoke(id).await
+            }
             Ok(_) => {}
             Err(error) => debug!("{error}; it ends by itself in time"),
         }
