@@ -11,6 +11,8 @@ pub(super) struct Probe {
     left: AtomicI64,
     /// Whether half of the write after the last change still reaches the file.
     tear: AtomicBool,
+    /// Changes left until one is refused; negative: none is.
+    refuse: AtomicI64,
 }
 
 impl Default for Probe {
@@ -19,6 +21,7 @@ impl Default for Probe {
             accesses: AtomicU64::new(0),
             left: AtomicI64::new(-1),
             tear: AtomicBool::new(false),
+            refuse: AtomicI64::new(-1),
         }
     }
 }
@@ -27,6 +30,16 @@ impl Probe {
     /// Lets this many more changes happen.
     pub(super) fn stop_after(&self, changes: i64) {
         self.left.store(changes, Ordering::Relaxed);
+    }
+
+    /// Refuses one change after this many, as a full disk would, and none after that.
+    pub(super) fn refuse_after(&self, changes: i64) {
+        self.refuse.store(changes, Ordering::Relaxed);
+    }
+
+    /// Whether the change to be refused was met.
+    pub(super) fn refused(&self) -> bool {
+        self.refuse.load(Ordering::Relaxed) < 0
     }
 
     /// Lets half of the write at the stop happen, which the kernel does not do, but a bad disk might.
@@ -56,6 +69,9 @@ impl Probe {
 
     pub(super) fn change(&self) -> io::Result<()> {
         self.look()?;
+        if !self.refused() && self.refuse.fetch_sub(1, Ordering::Relaxed) == 0 {
+            return Err(nix::errno::Errno::ENOSPC.into());
+        }
         if self.left.load(Ordering::Relaxed) > 0 {
             self.left.fetch_sub(1, Ordering::Relaxed);
         }

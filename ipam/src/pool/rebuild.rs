@@ -29,7 +29,7 @@ pub(super) struct Plan {
 /// slot only.
 pub(super) fn rebuild(disk: &Disk, plan: &Plan, foreign: &[IpAddr]) -> Result<(), PoolError> {
     let mut slots = vec![None; plan.window.len() as usize];
-    let past = recall(disk, plan, &mut slots)?;
+    let overlapping = recall(disk, plan, &mut slots)?;
     for index in foreign
         .iter()
         .filter_map(|&address| plan.window.index(address))
@@ -41,8 +41,8 @@ pub(super) fn rebuild(disk: &Disk, plan: &Plan, foreign: &[IpAddr]) -> Result<()
             slots[index as usize] = Some(Slot::Used);
         }
     }
-    let bytes = encode(plan, past.fresh, slots);
-    for window in past.obsolete {
+    let bytes = encode(plan, slots);
+    for window in overlapping {
         disk.remove(window.file_name())?;
     }
     disk.replace(DRAFT, plan.window.file_name(), &bytes)
@@ -64,33 +64,20 @@ fn held(disk: &Disk, boot: &str) -> Result<Vec<IpAddr>, PoolError> {
     Ok(addresses)
 }
 
-struct Past {
-    fresh: u32,
-    obsolete: Vec<Window>,
-}
-
-/// Notes what older files remember of addresses that nobody holds any more.
-fn recall(disk: &Disk, plan: &Plan, slots: &mut [Option<Slot>]) -> Result<Past, PoolError> {
-    let mut past = Past {
-        fresh: 0,
-        obsolete: Vec::new(),
-    };
+/// Notes what older files remember of addresses that nobody holds any more. Returns the files that overlap the new one.
+fn recall(disk: &Disk, plan: &Plan, slots: &mut [Option<Slot>]) -> Result<Vec<Window>, PoolError> {
+    let mut overlapping = Vec::new();
     for name in disk.list("")? {
-        let Some(window) =
-            Window::from_file_name(&name).filter(|window| window.overlaps(plan.window))
-        else {
+        let Some(window) = Window::from_file_name(&name) else {
             continue;
         };
+        if !window.overlaps(plan.window) {
+            continue;
+        }
         if window != plan.window {
-            past.obsolete.push(window);
+            overlapping.push(window);
         }
-        let Some(memory) = slots::recall(disk, window, &plan.boot_id)? else {
-            continue;
-        };
-        if window == plan.window {
-            past.fresh = memory.fresh;
-        }
-        for (address, slot) in memory.slots {
+        for (address, slot) in slots::recall(disk, window, &plan.boot_id)? {
             let Some(index) = plan.window.index(address) else {
                 continue;
             };
@@ -106,11 +93,11 @@ fn recall(disk: &Disk, plan: &Plan, slots: &mut [Option<Slot>]) -> Result<Past, 
             }));
         }
     }
-    Ok(past)
+    Ok(overlapping)
 }
 
 /// The bytes of the file, up to the last slot that is not fresh.
-fn encode(plan: &Plan, fresh: u32, mut slots: Vec<Option<Slot>>) -> Vec<u8> {
+fn encode(plan: &Plan, mut slots: Vec<Option<Slot>>) -> Vec<u8> {
     let beyond_last = slots
         .iter()
         .rposition(Option::is_some)
@@ -119,7 +106,7 @@ fn encode(plan: &Plan, fresh: u32, mut slots: Vec<Option<Slot>>) -> Vec<u8> {
         boot_id: plan.boot_id,
         window: plan.window,
         gateway: plan.gateway,
-        fresh: fresh.max(beyond_last).min(plan.window.len()),
+        fresh: beyond_last,
         oldest: None,
         newest: None,
         used: 0,

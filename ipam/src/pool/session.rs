@@ -56,26 +56,33 @@ impl<'a> Session<'a> {
 
     /// The order makes a kill harmless at any point: while a file is marked as being changed, the attachments decide.
     fn write(&mut self, attachment: &Attachment, picks: &[Pick]) -> Result<(), PoolError> {
-        for &(place, ..) in picks.iter().filter_map(|pick| pick.slot.as_ref()) {
+        let slots: Vec<_> = picks.iter().filter_map(|pick| pick.slot).collect();
+        for &(place, ..) in &slots {
             self.begin(place)?;
         }
         if let Err(error) = records::write(self.disk, attachment) {
-            // Nothing has changed. Where this cannot be noted either, the files are built anew at their next use.
-            for &(place, ..) in picks.iter().filter_map(|pick| pick.slot.as_ref()) {
-                let _ = self.open[place].finish();
-            }
+            // Nothing has changed.
+            self.finish(slots.iter().map(|&(place, ..)| place));
             return Err(error);
         }
-        for &(place, index, slot) in picks.iter().filter_map(|pick| pick.slot.as_ref()) {
-            let slots = &mut self.open[place];
-            if let Err(source) = slots.take(index, slot).and_then(|()| slots.finish()) {
-                let path = self.disk.path(slots.window().file_name());
-                // The caller is told that it has nothing, so it must have nothing.
+        for &(place, index, slot) in &slots {
+            if let Err(source) = self.open[place].take(index, slot) {
+                let path = self.disk.path(self.open[place].window().file_name());
+                // The caller is told that it has nothing, so it must have nothing. All files keep their marks.
                 records::remove(self.disk, &attachment.owner.file_name())?;
                 return Err(named("cannot write", &path)(source));
             }
         }
+        self.finish(slots.iter().map(|&(place, ..)| place));
         Ok(())
+    }
+
+    /// Takes the marks away. Where this fails the mark stays, and the file is built anew at its next use: no reason to
+    /// fail for a change that is complete.
+    fn finish(&self, places: impl Iterator<Item = usize>) {
+        for place in places {
+            let _ = self.open[place].finish();
+        }
     }
 
     /// Removes an attachment and gives its addresses back.
@@ -98,11 +105,7 @@ impl<'a> Session<'a> {
                 return Ok(());
             }
         }
-        for (place, _) in slots {
-            if self.open[place].finish().is_err() {
-                return Ok(());
-            }
-        }
+        self.finish(slots.iter().map(|&(place, _)| place));
         Ok(())
     }
 
@@ -131,7 +134,7 @@ impl<'a> Session<'a> {
             let Some(window) = Window::from_file_name(&name) else {
                 continue;
             };
-            if let Some(slots) = Slots::open(self.disk, window)? {
+            if let Some(slots) = self.read(window)? {
                 slots
                     .begin()
                     .map_err(named("cannot write", &self.disk.path(name)))?;
@@ -177,15 +180,20 @@ impl<'a> Session<'a> {
         if let Some(place) = self.open.iter().position(|slots| slots.window() == window) {
             return Ok(place);
         }
-        let current = Slots::open(self.disk, window)?.filter(|slots| {
-            slots.header().boot_id == self.pool.boot_id.bytes() && slots.header().gateway == gateway
-        });
+        let current = self
+            .read(window)?
+            .filter(|slots| slots.header().gateway == gateway);
         let slots = match current {
             Some(slots) => slots,
             None => self.build(window, gateway)?,
         };
         self.open.push(slots);
         Ok(self.open.len() - 1)
+    }
+
+    /// Opens a file, if it is in order.
+    fn read(&self, window: Window) -> Result<Option<Slots<'a>>, PoolError> {
+        Slots::open(self.disk, window, &self.pool.boot_id.bytes())
     }
 
     fn rebuild_open(&mut self, place: usize) -> Result<(), PoolError> {
@@ -204,7 +212,7 @@ impl<'a> Session<'a> {
             now: self.now,
         };
         rebuild(self.disk, &plan, &self.pool.foreign()?)?;
-        Slots::open(self.disk, window)?.ok_or_else(|| PoolError::Corrupt {
+        self.read(window)?.ok_or_else(|| PoolError::Corrupt {
             path: self.disk.path(window.file_name()),
             reason: "it was just built anew but does not read as written".to_owned(),
         })
@@ -233,15 +241,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Opens a file as it is.
+    /// The place of a file among the open ones, if it is in order.
     fn trusted(&mut self, window: Window) -> Result<Option<usize>, PoolError> {
         if let Some(place) = self.open.iter().position(|slots| slots.window() == window) {
             return Ok(Some(place));
         }
-        let boot_id = self.pool.boot_id.bytes();
-        let slots =
-            Slots::open(self.disk, window)?.filter(|slots| slots.header().boot_id == boot_id);
-        Ok(slots.map(|slots| {
+        Ok(self.read(window)?.map(|slots| {
             self.open.push(slots);
             self.open.len() - 1
         }))

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use super::disk::{Disk, named};
 use super::error::PoolError;
 use super::layout::{
-    DIRTY_OFFSET, Free, HEADER_LEN, Header, Link, NEWER_OFFSET, OLDER_OFFSET, SLOT_LEN, Slot, link,
-    slot_offset,
+    BOOT_ID_LEN, DIRTY_OFFSET, Free, HEADER_LEN, Header, Link, NEWER_OFFSET, OLDER_OFFSET,
+    SLOT_LEN, Slot, link, slot_offset,
 };
 use super::range::Window;
 
@@ -41,8 +41,12 @@ impl From<io::Error> for Fault {
 }
 
 impl<'a> Slots<'a> {
-    /// Opens the file for these addresses; `None` if it is not there, dirty, damaged or another version's.
-    pub(super) fn open(disk: &'a Disk, window: Window) -> Result<Option<Self>, PoolError> {
+    /// Opens the file for these addresses; `None` if it is not there, dirty, damaged, another version's or of another boot.
+    pub(super) fn open(
+        disk: &'a Disk,
+        window: Window,
+        boot_id: &[u8; BOOT_ID_LEN],
+    ) -> Result<Option<Self>, PoolError> {
         let name = window.file_name();
         let Some(file) = disk.open(&name)? else {
             return Ok(None);
@@ -52,7 +56,7 @@ impl<'a> Slots<'a> {
             .read_at(&file, &mut bytes, 0)
             .map_err(named("cannot read", &disk.path(&name)))?;
         match Header::decode(&bytes[..read]) {
-            Some((header, false)) if header.window == window => {
+            Some((header, false)) if header.window == window && header.boot_id == *boot_id => {
                 Ok(Some(Self { disk, file, header }))
             }
             _ => Ok(None),
@@ -198,32 +202,22 @@ impl<'a> Slots<'a> {
     }
 }
 
-/// What a slots file of the present boot remembers, even a dirty one.
-pub(super) struct Memory {
-    /// As in [`Header::fresh`].
-    pub(super) fresh: u32,
-    /// Every slot that was ever written and can be read.
-    pub(super) slots: Vec<(IpAddr, Slot)>,
-}
-
-/// Recalls what can be; `None` if there is no such file, or nothing to learn from it.
+/// What a slots file of the present boot remembers, even a dirty one: every slot that was ever written and can be read.
 pub(super) fn recall(
     disk: &Disk,
     window: Window,
-    boot_id: &[u8],
-) -> Result<Option<Memory>, PoolError> {
+    boot_id: &[u8; BOOT_ID_LEN],
+) -> Result<Vec<(IpAddr, Slot)>, PoolError> {
     let name = window.file_name();
     let Some(file) = disk.open(&name)? else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     let refused = named("cannot read", &disk.path(&name));
     let mut bytes = [0; HEADER_LEN];
     let read = disk.read_at(&file, &mut bytes, 0).map_err(&refused)?;
-    let Some((header, _)) = Header::decode(&bytes[..read]) else {
-        return Ok(None);
-    };
-    if header.window != window || header.boot_id != boot_id {
-        return Ok(None);
+    match Header::decode(&bytes[..read]) {
+        Some((header, _)) if header.window == window && header.boot_id == *boot_id => {}
+        _ => return Ok(Vec::new()),
     }
     let mut bytes = vec![0; window.len() as usize * SLOT_LEN];
     let read = disk
@@ -232,8 +226,5 @@ pub(super) fn recall(
     let slots = bytes[..read].chunks_exact(SLOT_LEN).zip(0..);
     let slots =
         slots.filter_map(|(bytes, index)| Some((window.address(index), Slot::decode(bytes)?)));
-    Ok(Some(Memory {
-        fresh: header.fresh,
-        slots: slots.collect(),
-    }))
+    Ok(slots.collect())
 }

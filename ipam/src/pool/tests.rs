@@ -87,7 +87,8 @@ impl Bench {
     /// its counters are right. What is wrong here would be built anew in time, so nothing else would tell.
     fn inspect(&self, range: &Range) {
         let pool = self.pool();
-        let Some(slots) = Slots::open(&pool.disk, range.window()).unwrap() else {
+        let Some(slots) = Slots::open(&pool.disk, range.window(), &self.boot.bytes()).unwrap()
+        else {
             return;
         };
         // Slots that are damaged are met only when they are used.

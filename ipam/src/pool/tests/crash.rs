@@ -1,4 +1,5 @@
-//! A kill after every single change of a file: no address is held twice afterwards, and none is lost.
+//! A kill after every single change of a file, and a disk that refuses any of them: no address is held twice afterwards,
+//! and none is lost.
 
 use super::*;
 
@@ -67,7 +68,10 @@ fn reserve(pool: &Pool, sets: &[RangeSet]) -> Result<(), PoolError> {
 }
 
 fn release(pool: &Pool, _: &[RangeSet]) -> Result<(), PoolError> {
-    pool.release(&owner("victim")).map(drop)
+    pool.release(&owner("victim"))?;
+    // Who hears that it worked will not try again.
+    assert!(!pool.disk.path("attachments/victim@eth0").exists());
+    Ok(())
 }
 
 fn nothing(_: &mut Bench, _: &[RangeSet]) {}
@@ -181,6 +185,20 @@ fn release_into_an_empty_list() {
 }
 
 #[test]
+fn an_address_released_by_a_killed_process_cools_down_too() {
+    let sets = one();
+    let bench = Bench::new();
+    bench.reserve("victim", &sets);
+    let pool = bench.pool();
+    // Opening the lock, marking the index, removing the attachment.
+    pool.disk.probe.stop_after(3);
+    pool.release(&owner("victim")).unwrap();
+    assert!(bench.held().is_empty() && pool.disk.probe.stopped());
+    let usage = bench.pool().usage(&sets[0][0]).unwrap();
+    assert_eq!((usage.used, usage.cooling), (0, 1));
+}
+
+#[test]
 fn release_behind_others() {
     let prepare = |bench: &mut Bench, sets: &[RangeSet]| {
         for name in ["first", "second", "victim"] {
@@ -262,4 +280,72 @@ fn removal_of_a_damaged_attachment() {
             return;
         }
     }
+}
+
+/// Lets the disk refuse the first change of `act`, the second, and so on, once each.
+fn refuse_everywhere(sets: &[RangeSet], prepare: fn(&mut Bench, &[RangeSet]), act: Act) {
+    for refuse in 0.. {
+        let mut bench = Bench::new();
+        prepare(&mut bench, sets);
+        let before = bench.held();
+        let pool = bench.pool();
+        pool.disk.probe.refuse_after(refuse);
+        let result = act(&pool, sets);
+        if !pool.disk.probe.refused() {
+            result.unwrap();
+            return;
+        }
+        if let Err(error) = result {
+            assert!(
+                matches!(error, PoolError::Io { .. }),
+                "change {refuse}: {error}"
+            );
+            assert_eq!(
+                bench.held(),
+                before,
+                "change {refuse} failed but left something"
+            );
+        }
+        bench.audit(sets);
+        // What had failed works now; what had not finds nothing to do.
+        act(&pool, sets).unwrap();
+        bench.audit(sets);
+    }
+}
+
+#[test]
+fn full_disk_at_a_reservation() {
+    refuse_everywhere(&dual(), nothing, reserve);
+    refuse_everywhere(
+        &dual(),
+        |bench, sets| drop(bench.reserve("first", sets)),
+        reserve,
+    );
+    refuse_everywhere(
+        &dual(),
+        |bench, sets| used_up(bench, sets, &[4, 2, 7]),
+        reserve,
+    );
+}
+
+#[test]
+fn full_disk_at_a_release() {
+    refuse_everywhere(
+        &dual(),
+        |bench, sets| drop(bench.reserve("victim", sets)),
+        release,
+    );
+}
+
+#[test]
+fn full_disk_at_a_take_over() {
+    let act: Act = |pool, _| {
+        pool.take_over(&owner("victim"), Details::default())
+            .map(drop)
+    };
+    refuse_everywhere(
+        &dual(),
+        |bench, sets| drop(bench.reserve("victim", sets)),
+        act,
+    );
 }

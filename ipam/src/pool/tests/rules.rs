@@ -150,7 +150,7 @@ fn routed_pools_may_be_tiny() {
 
 #[test]
 fn addresses_beyond_the_slots_can_be_asked_for() {
-    let bench = Bench::new();
+    let mut bench = Bench::new();
     let sets = [vec![range("fd00::/64")]];
     let given = bench.request("a", &sets, "fd00::dead:beef").unwrap();
     assert_eq!(addresses(&given), [ip("fd00::dead:beef")]);
@@ -160,6 +160,11 @@ fn addresses_beyond_the_slots_can_be_asked_for() {
     ));
     assert_eq!(bench.release("a"), Some(given));
     assert!(bench.request("b", &sets, "fd00::dead:beef").is_ok());
+    bench.foreign.push(ip("fd00::beef:dead"));
+    assert!(matches!(
+        bench.request("c", &sets, "fd00::beef:dead"),
+        Err(PoolError::Taken { .. })
+    ));
 }
 
 #[test]
@@ -385,6 +390,30 @@ fn changed_ranges_keep_what_is_held() {
     bench.audit(&[vec![moved.shared_link().unwrap()]]);
     bench.audit(&wide);
     assert_eq!(bench.held(), [ip("10.244.1.5")]);
+}
+
+#[test]
+fn an_address_that_becomes_the_gateway_is_not_given_again() {
+    let bench = Bench::new();
+    let subnet = RangeSpec::whole("10.244.1.0/29".parse().unwrap());
+    let first = [vec![
+        RangeSpec {
+            gateway: Some(ip("10.244.1.6")),
+            ..subnet
+        }
+        .shared_link()
+        .unwrap(),
+    ]];
+    assert_eq!(bench.reserve("a", &first), [ip("10.244.1.1")]);
+    let moved = [vec![subnet.shared_link().unwrap()]];
+    assert_eq!(bench.reserve("b", &moved), [ip("10.244.1.2")]);
+    assert!(matches!(
+        bench.request("c", &moved, "10.244.1.1"),
+        Err(PoolError::Gateway { .. })
+    ));
+    bench.release("a").unwrap();
+    bench.audit(&moved);
+    bench.audit(&first);
 }
 
 #[test]
