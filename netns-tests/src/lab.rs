@@ -37,15 +37,8 @@ pub const FLANNEL_CONFLIST: &str = r#"{
   ]
 }"#;
 
-/// The same with the routed attachment, which has no bridge.
-pub const ROUTED_CONFLIST: &str = r#"{
-  "name": "cbr0",
-  "cniVersion": "1.0.0",
-  "plugins": [
-    {"type": "flannel", "delegate": {"type": "ptp"}, "ipam": {"routes": [{"dst": "0.0.0.0/0"}]}},
-    {"type": "portmap", "capabilities": {"portMappings": true}}
-  ]
-}"#;
+/// Our own conflist as users install it: the routed attachment, which has no bridge.
+pub const ROUTED_CONFLIST: &str = include_str!("../../manifests/10-flannel.conflist");
 
 /// What the hosts have to know of the lab.
 #[derive(Debug)]
@@ -88,7 +81,7 @@ impl Lab {
             "this process has a lab already; one has room for one"
         );
         let shared = Arc::new(Shared {
-            conflist: Mutex::new(FLANNEL_CONFLIST.to_owned()),
+            conflist: Mutex::new(ROUTED_CONFLIST.to_owned()),
         });
         let underlay = Host::build("underlay", 0, &shared)?;
         // No IPv6 of the bridge's own, and no snooping that delays a new port.
@@ -172,7 +165,7 @@ impl Lab {
             .put(&format!("{}/config", crate::etcd::PREFIX), json)
     }
 
-    /// The conflist that pods are attached with from now on; [`FLANNEL_CONFLIST`] at first.
+    /// The conflist that pods are attached with from now on; [`ROUTED_CONFLIST`] at first.
     pub fn set_conflist(&self, conflist: &str) {
         conflist.clone_into(
             &mut self

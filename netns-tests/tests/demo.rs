@@ -93,14 +93,17 @@ fn interrupt(lines: usize, signal: Signal) -> Result<()> {
         .spawn()
         .context("the demo cannot be started")?;
     let output = child.stdout.take().context("the demo has no output")?;
-    let seen = BufReader::new(output)
-        .lines()
-        .take(lines)
-        .map_while(Result::ok)
-        .count();
+    let mut output = BufReader::new(output).lines();
+    let seen = output.by_ref().take(lines).map_while(Result::ok).count();
     ensure!(seen == lines, "the demo ended after {seen} lines");
     kill(Pid::from_raw(child.id().cast_signed()), signal)?;
     child.wait()?;
+    // The end of the output is the end of the last process; none of them may have gone on to the end of the demo.
+    let rest: Vec<String> = output.map_while(Result::ok).collect();
+    ensure!(
+        !rest.iter().any(|line| line.contains("Everything worked")),
+        "it went on after {signal}"
+    );
     nothing_is_left(&before).with_context(|| format!("{signal} after {lines} lines"))
 }
 
