@@ -4,7 +4,8 @@ use super::NetConfError;
 use crate::cidr::{Cidr, IpCidr, Ipv4Cidr, Ipv6Cidr};
 use crate::family::PerFamily;
 
-/// The subnets of one length from which every host gets one. Only [`NetConf::subnet_plan`] makes one.
+/// The subnets of one length from which every host gets one. Only [`crate::NetConf::subnet_plan`]
+/// makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubnetRange<C> {

@@ -37,7 +37,8 @@ pub(super) struct Header {
     pub(super) window: Window,
     /// Slot of the gateway, if it lies among the addresses.
     pub(super) gateway: Link,
-    /// No slot from here on was ever given in its turn; those before it all were, or are in the free list.
+    /// Where to look for a fresh slot: there is none before this one. The next may be further on, behind addresses that
+    /// were asked for before their turn.
     pub(super) fresh: u32,
     /// The address that was given back first.
     pub(super) oldest: Link,

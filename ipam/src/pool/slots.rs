@@ -142,9 +142,6 @@ impl<'a> Slots<'a> {
         if let Slot::Free(free) = slot {
             self.unlink(free)?;
         }
-        if index == self.header.fresh {
-            self.header.fresh += 1;
-        }
         self.header.used += 1;
         self.put(index, Slot::Used)
     }

@@ -66,6 +66,20 @@ fn a_requested_address_that_lies_ahead_is_passed_over_in_its_turn() {
 }
 
 #[test]
+fn many_that_lie_ahead_are_passed_over_too() {
+    let bench = Bench::new();
+    let sets = [vec![range("10.244.1.0/24")]];
+    for last in 3..=140 {
+        bench
+            .request(&format!("asked{last}"), &sets, &format!("10.244.1.{last}"))
+            .unwrap();
+    }
+    assert_eq!(bench.reserve("a", &sets), [ip("10.244.1.2")]);
+    assert_eq!(bench.reserve("b", &sets), [ip("10.244.1.141")]);
+    bench.audit(&sets);
+}
+
+#[test]
 fn one_address_of_every_set_in_their_order() {
     let bench = Bench::new();
     let sets = [vec![range("fd00::/64")], vec![range("10.244.1.0/24")]];
