@@ -47,8 +47,8 @@ pub struct Unreadable {
 /// What [`LeaseStore::watch_peers`] reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerEvent {
-    /// All leases there are. Comes first, and again whenever changes may have been missed; what is not in it is gone,
-    /// except for entries in `skipped`, of which nothing is known.
+    /// All leases there are. Comes first, and again whenever changes may have been missed, and from time to time; what is
+    /// not in it is gone, except for entries in `skipped`, of which nothing is known.
     Snapshot {
         /// The leases.
         peers: Vec<PeerLease>,

@@ -69,6 +69,10 @@ pub struct Timing {
     pub connect: Duration,
     /// How often a quiet connection with a watch on it is probed. Not below 5 s: etcd takes that for an attack.
     pub probe: Duration,
+    /// After at most this time all leases are listed again although nothing happened: the safety net.
+    pub relist: Duration,
+    /// How long leases may be missing from an etcd that was restored or emptied until they count as gone.
+    pub grace: Duration,
     /// The first delay before something is tried again.
     pub retry_first: Duration,
     /// The longest delay before something is tried again.
@@ -82,6 +86,8 @@ impl Default for Timing {
             request: Duration::from_secs(5),
             connect: Duration::from_secs(3),
             probe: Duration::from_secs(10),
+            relist: Duration::from_secs(1800),
+            grace: Duration::from_secs(60),
             retry_first: Duration::from_millis(100),
             retry_cap: Duration::from_secs(5),
         }

@@ -17,6 +17,9 @@ use crate::store::backoff::Backoff;
 use crate::store::claim::{self, Entry, Standing};
 use crate::store::{Origin, OwnEvent, OwnLease, StoreError};
 
+/// So many reasons of one trouble are told.
+const MOST_REASONS: usize = 16;
+
 /// See [`crate::store::LeaseStore::keep`].
 pub(super) async fn keep(
     leases: &Leases,
@@ -258,7 +261,7 @@ impl<'a> Keeper<'a> {
     async fn trouble(&mut self, error: StoreError) {
         self.doubtful = true;
         let reason = error.to_string();
-        if self.troubles.insert(reason.clone()) {
+        if self.troubles.len() < MOST_REASONS && self.troubles.insert(reason.clone()) {
             self.tell(OwnEvent::Trouble { reason }).await;
         }
         let over = self

@@ -1,12 +1,15 @@
 //! The leases of all nodes, followed through any break: list, watch from the next revision on, and list again when etcd has
-//! forgotten that revision or tells another history.
+//! forgotten that revision or tells another history, and from time to time.
+//!
+//! An etcd that tells another history (restored from a backup, or emptied) lacks leases whose hosts are alive and are about to
+//! write them again. So what is missing there is not reported as gone until they have had time for that.
 
 use std::time::Duration;
 
 use etcd_client::{Event, EventType, WatchOptions, WatchResponse};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::connection::{Connection, reason_of};
 use super::keys::Keys;
@@ -22,6 +25,8 @@ pub(super) async fn follow(connection: &Connection, keys: &Keys, events: &mpsc::
         keys,
         events,
         settled_after: timing.retry_cap,
+        left: None,
+        listing_due: Instant::now(),
         backoff: Backoff::new(timing.retry_first, timing.retry_cap),
         trouble: Trouble::new("watching the leases"),
     };
@@ -37,6 +42,10 @@ struct Follower<'a> {
     events: &'a mpsc::Sender<PeerEvent>,
     /// A watch that lives that long has proved to work.
     settled_after: Duration,
+    /// How far we had come when it was decided to list again.
+    left: Option<History>,
+    /// When all leases are to be listed again although nothing happened.
+    listing_due: Instant,
     backoff: Backoff,
     trouble: Trouble,
 }
@@ -47,6 +56,8 @@ enum Break {
     Closed,
     /// The watch cannot go on from where it was.
     Relist(String),
+    /// It is time to list again.
+    Due,
     /// The watch can go on from where it was.
     Reconnect(String),
 }
@@ -73,8 +84,9 @@ impl Follower<'_> {
                 }
                 Break::Relist(reason) => {
                     info!("{reason}; listing all leases again");
-                    position = None;
+                    self.left = position.take();
                 }
+                Break::Due => self.left = position.take(),
             }
             // After every break, also one that promises to go on at once: no reason may turn this into a hot loop.
             self.backoff.wait().await;
@@ -87,7 +99,28 @@ impl Follower<'_> {
             .map_err(|error| Break::Reconnect(crate::store::StoreError::from(error).to_string()))?;
         let history = listing.history;
         let (peers, skipped) = listing.into_peers(self.keys);
-        self.deliver(PeerEvent::Snapshot { peers, skipped }).await?;
+        let timing = &self.connection.config().timing;
+        let other = self.left.take().filter(|left| !left.goes_on_in(&history));
+        if let Some(left) = other {
+            warn!(
+                "etcd was restored or emptied: it is at revision {}, before it was at {}; \
+                 leases that are missing now count as gone after {} s",
+                history.revision,
+                left.revision,
+                timing.grace.as_secs()
+            );
+            for lease in peers {
+                self.deliver(PeerEvent::Changed(lease)).await?;
+            }
+            for entry in skipped {
+                self.deliver(PeerEvent::Unreadable(entry)).await?;
+            }
+            self.listing_due = Instant::now() + timing.grace;
+        } else {
+            self.deliver(PeerEvent::Snapshot { peers, skipped }).await?;
+            // Spread, or all hosts would go on listing at the moment at which etcd was restarted.
+            self.listing_due = Instant::now() + Backoff::new(timing.relist, timing.relist).delay();
+        }
         Ok(history)
     }
 
@@ -109,6 +142,7 @@ impl Follower<'_> {
         let broke = loop {
             let message = tokio::select! {
                 message = stream.message() => message,
+                () = sleep_until(self.listing_due) => break Break::Due,
                 () = &mut settles, if !settled => {
                     settled = true;
                     self.works();
@@ -155,8 +189,8 @@ impl Follower<'_> {
         let now = History::of(response.header());
         if !position.goes_on_in(&now) {
             let reason = format!(
-                "etcd went back from revision {} to {} or was set up anew",
-                position.revision, now.revision
+                "etcd is at revision {}, before it was at {}",
+                now.revision, position.revision
             );
             return Err(Break::Relist(reason));
         }
