@@ -219,21 +219,48 @@ async fn a_history_compacted_meanwhile_brings_a_new_snapshot() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_etcd_set_up_anew_brings_a_new_snapshot() -> Result<()> {
+async fn an_emptied_etcd_takes_nobody_away_at_once() -> Result<()> {
     let (mut etcd, mut client) = etcd_with(CONF).await?;
+    put(&mut client, "10.5.1.0-24", 1).await?;
     for host in 1..=9 {
-        put(&mut client, "10.5.1.0-24", host).await?;
+        put(&mut client, "10.5.2.0-24", host).await?;
     }
-    let mut events = watch_peers(&store(&etcd.endpoint())?);
+    let mut config = settings(&etcd.endpoint());
+    config.timing.grace = Duration::from_secs(2);
+    let mut events = watch_peers(&EtcdStore::new(config)?);
     let mut known = Known::default();
-    known.until(&mut events, &[("10.5.1.0-24", 9)]).await?;
+    known
+        .until(&mut events, &[("10.5.1.0-24", 1), ("10.5.2.0-24", 9)])
+        .await?;
     // As after a backup: the revisions start from further back, below the one the watch waits for.
     etcd.kill()?;
     etcd.wipe()?;
     etcd.up().await?;
     let mut client = etcd.client().await?;
-    put(&mut client, "10.5.2.0-24", 2).await?;
-    known.until(&mut events, &[("10.5.2.0-24", 2)]).await?;
+    // One host writes its lease again, one is new, one has died meanwhile.
+    put(&mut client, "10.5.2.0-24", 9).await?;
+    put(&mut client, "10.5.3.0-24", 3).await?;
+    let all = [("10.5.1.0-24", 1), ("10.5.2.0-24", 9), ("10.5.3.0-24", 3)];
+    known.until(&mut events, &all).await?;
+    assert_eq!(known.snapshots, 1);
+    known.until(&mut events, &all[1..]).await?;
+    assert_eq!(known.snapshots, 2, "the first full one after the grace");
+    Ok(())
+}
+
+#[tokio::test]
+async fn all_leases_are_listed_again_from_time_to_time() -> Result<()> {
+    let (etcd, mut client) = etcd_with(CONF).await?;
+    put(&mut client, "10.5.1.0-24", 1).await?;
+    let mut config = settings(&etcd.endpoint());
+    config.timing.relist = Duration::from_millis(100);
+    let mut events = watch_peers(&EtcdStore::new(config)?);
+    for _ in 0..3 {
+        match next(&mut events).await? {
+            PeerEvent::Snapshot { peers, .. } => assert_eq!(peers.len(), 1),
+            other => bail!("{other:?}"),
+        }
+    }
     Ok(())
 }
 
