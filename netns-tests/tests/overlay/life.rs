@@ -1,0 +1,145 @@
+//! Hosts and daemons come, go and die while pods talk.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use netns_tests::{Daemon, Endpoint, Lab, Lease, OUTSIDE, Traffic, eventually};
+
+use crate::scene::{FOLLOW, Node, lab, talk, two_hosts};
+
+pub(crate) fn a_host_joins_and_leaves_while_others_talk() -> Result<()> {
+    let lab = lab()?;
+    let (a, b) = two_hosts(&lab)?;
+    let (a1, b1) = (a.host.pod("a1")?, b.host.pod("b1")?);
+    let (before_a, before_b) = (a.host.snapshot()?, b.host.snapshot()?);
+    let stream = a1.stream(&b1)?;
+    stream.wait_progress()?;
+
+    let mut c = Node::start(&lab, "c")?;
+    a.host.wait_peers([&c.host])?;
+    c.host.wait_peers([&a.host, &b.host])?;
+    let c1 = c.host.pod("c1")?;
+    a1.tcp_echo(&c1)?;
+    c1.tcp_echo(&b1)?;
+    stream.wait_progress()?;
+
+    let lease = lab.etcd()?.lease_of(&c.host)?;
+    c.daemon.kill()?;
+    lab.unplug(&c.host)?;
+    ensure!(lab.etcd()?.delete(&lease.key)?, "there was no lease");
+    for (node, before) in [(&a, &before_a), (&b, &before_b)] {
+        eventually("the others forget c, and only c", FOLLOW, || {
+            node.host.snapshot()?.same_as(before)
+        })?;
+    }
+    stream.wait_progress()?;
+    stream.finish()?;
+    a1.cannot_ping(&c1)
+}
+
+pub(crate) fn a_killed_daemon_costs_no_packet_and_no_lease() -> Result<()> {
+    let lab = lab()?;
+    let (mut a, b) = two_hosts(&lab)?;
+    let (a1, b1) = (a.host.pod("a1")?, b.host.pod("b1")?);
+    let (before, lease) = (a.host.snapshot()?, lab.etcd()?.lease_of(&a.host)?);
+    let stream = a1.stream(&b1)?;
+    stream.wait_progress()?;
+
+    a.daemon.kill()?;
+    stream.wait_progress()?;
+    a.host
+        .snapshot()?
+        .same_as(&before)
+        .context("the daemon's death changed the kernel")?;
+    // Attaching and detaching need no daemon.
+    let late = a.host.pod("late")?;
+    late.ping(&b1)?;
+    late.delete()?;
+    let before = before.kernel();
+
+    a.daemon.restart()?;
+    a.daemon.wait_ready()?;
+    a.host.wait_peers([&b.host])?;
+    stream.wait_progress()?;
+    let report = stream.finish()?;
+    ensure!(
+        report.longest_pause < Duration::from_secs(2),
+        "the stream stood still: {report:?}"
+    );
+    let again = lab.etcd()?.lease_of(&a.host)?;
+    ensure!(
+        again.name == lease.name && again.record == lease.record,
+        "{lease:?} became {again:?}"
+    );
+    ensure!(lab.etcd()?.leases()?.len() == 2, "a second lease was taken");
+    a.host
+        .snapshot()?
+        .kernel()
+        .same_as(&before)
+        .context("the restart changed the kernel")
+}
+
+pub(crate) fn a_stopped_daemon_leaves_the_data_path() -> Result<()> {
+    let lab = lab()?;
+    let (mut a, mut b) = two_hosts(&lab)?;
+    let (a1, b1) = (a.host.pod("a1")?, b.host.pod("b1")?);
+    let before = a.host.snapshot()?;
+    for node in [&mut a, &mut b] {
+        let status = node.daemon.terminate()?;
+        ensure!(status.success(), "SIGTERM ended it with {status}");
+    }
+    a.host.snapshot()?.same_as(&before)?;
+    talk(&a1, &b1)?;
+    a1.ping(&OUTSIDE)?;
+    ensure!(
+        lab.etcd()?.leases()?.len() == 2,
+        "stopping gave a lease away"
+    );
+    Ok(())
+}
+
+pub(crate) fn a_deleted_device_comes_back_with_everything_on_it() -> Result<()> {
+    let lab = lab()?;
+    let (a, b) = two_hosts(&lab)?;
+    let (a1, b1) = (a.host.pod("a1")?, b.host.pod("b1")?);
+    let before = a.host.snapshot()?;
+    let stream = a1.stream(&b1)?;
+    stream.wait_progress()?;
+    for _ in 0..3 {
+        a.host.sh("ip link delete dev flannel.1")?;
+        eventually("everything is back", FOLLOW, || {
+            a.host.snapshot()?.same_as(&before)
+        })?;
+    }
+    stream.wait_progress()?;
+    stream.finish()?;
+    talk(&b1, &a1)
+}
+
+pub(crate) fn hosts_that_start_at_once_get_different_subnets() -> Result<()> {
+    let lab = lab()?;
+    let hosts = lab.hosts(["a", "b", "c", "d", "e", "f"])?;
+    let mut daemons = Vec::new();
+    for host in &hosts {
+        daemons.push(host.start_flanneld(&["--ip-masq"])?);
+    }
+    daemons.iter_mut().try_for_each(Daemon::wait_ready)?;
+    let mut subnets: Vec<String> = lab.etcd()?.leases()?.iter().map(Lease::subnet).collect();
+    subnets.dedup();
+    ensure!(subnets.len() == hosts.len(), "{subnets:?}");
+    for host in &hosts {
+        host.wait_peers(hosts.iter().filter(|peer| peer.name() != host.name()))?;
+    }
+    let [first, .., last] = &hosts;
+    talk(&first.pod("first")?, &last.pod("last")?)
+}
+
+pub(crate) fn wrong_flags_are_refused_at_once() -> Result<()> {
+    let lab = Lab::new()?;
+    let a = lab.host("a")?;
+    let mut daemon = a.start_flanneld(&["--no-such-flag"])?;
+    let status = daemon.wait_end()?;
+    ensure!(status.code() == Some(2), "{status}");
+    ensure!(daemon.log().contains("--no-such-flag"), "{}", daemon.log());
+    Ok(())
+}
