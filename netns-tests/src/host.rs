@@ -153,19 +153,6 @@ impl Host {
         Snapshot::of_host(self)
     }
 
-    /// Cuts the host's uplink, or mends it.
-    pub fn set_uplink(&self, up: bool) -> Result<()> {
-        self.exec([
-            "ip",
-            "link",
-            "set",
-            "dev",
-            "eth0",
-            if up { "up" } else { "down" },
-        ])
-        .map(drop)
-    }
-
     /// A file of the lab for this host, outside the host's own directories and visible under the same path to the test and
     /// on every host.
     pub(crate) fn scratch(&self, name: &str, extension: &str) -> PathBuf {

@@ -183,6 +183,20 @@ impl Lab {
             .map(drop)
     }
 
+    /// Cuts the host's cable to the underlay: its uplink loses the carrier and keeps addresses and routes.
+    pub fn cut(&self, host: &Host) -> Result<()> {
+        self.underlay
+            .exec(["ip", "link", "set", "dev", host.name(), "down"])
+            .map(drop)
+    }
+
+    /// Mends the cable.
+    pub fn mend(&self, host: &Host) -> Result<()> {
+        self.underlay
+            .exec(["ip", "link", "set", "dev", host.name(), "up"])
+            .map(drop)
+    }
+
     fn host_numbered(&self, name: &str, number: u8) -> Result<Host> {
         if name.is_empty()
             || name.len() > 15

@@ -30,10 +30,12 @@ netns_tests::tests![
     a_deleted_device_comes_back_with_everything_on_it,
     a_daemon_waits_for_etcd_and_says_so_once,
     an_outage_of_etcd_stops_nothing_but_changes,
+    an_etcd_that_hangs_stops_nothing_but_changes,
     a_compacted_history_hides_no_host,
     foreign_leases_disturb_nobody,
     a_wrong_net_conf_is_named_and_can_be_mended,
     wrong_flags_are_refused_at_once,
+    a_cut_cable_heals,
     hosts_that_start_at_once_get_different_subnets,
     a_lease_has_the_wire_form_of_flannel,
 ];

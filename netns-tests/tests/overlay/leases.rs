@@ -88,6 +88,26 @@ pub(crate) fn an_outage_of_etcd_stops_nothing_but_changes() -> Result<()> {
     Ok(())
 }
 
+pub(crate) fn an_etcd_that_hangs_stops_nothing_but_changes() -> Result<()> {
+    let lab = lab()?;
+    let (a, b) = two_hosts(&lab)?;
+    let (a1, b1) = (a.host.pod("a1")?, b.host.pod("b1")?);
+    lab.etcd()?.freeze()?;
+    let c = lab.host("c")?;
+    let mut late = c.start_flanneld(&["--ip-masq"])?;
+    a.host.pod("a2")?.tcp_echo(&b1)?;
+    talk(&a1, &b1)?;
+    ensure!(
+        !c.path("/run/flannel/subnet.env").exists(),
+        "a lease from a frozen etcd"
+    );
+
+    lab.etcd()?.thaw()?;
+    late.wait_ready()?;
+    a.host.wait_peers([&b.host, &c])?;
+    talk(&c.pod("c1")?, &a1)
+}
+
 pub(crate) fn a_compacted_history_hides_no_host() -> Result<()> {
     let mut lab = lab()?;
     let (a, b) = two_hosts(&lab)?;

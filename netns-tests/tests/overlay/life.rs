@@ -116,6 +116,23 @@ pub(crate) fn a_deleted_device_comes_back_with_everything_on_it() -> Result<()> 
     talk(&b1, &a1)
 }
 
+pub(crate) fn a_cut_cable_heals() -> Result<()> {
+    let lab = lab()?;
+    let (mut a, b) = two_hosts(&lab)?;
+    let (a1, b1) = (a.host.pod("a1")?, b.host.pod("b1")?);
+    let stream = a1.stream(&b1)?;
+    stream.wait_progress()?;
+    lab.cut(&a.host)?;
+    a1.cannot_ping(&b1)?;
+    ensure!(a.daemon.is_running()?, "the daemon ended with its uplink");
+
+    lab.mend(&a.host)?;
+    eventually("pods reach each other again", FOLLOW, || a1.ping(&b1))?;
+    stream.wait_progress()?;
+    stream.finish()?;
+    talk(&b1, &a1)
+}
+
 pub(crate) fn hosts_that_start_at_once_get_different_subnets() -> Result<()> {
     let lab = lab()?;
     let hosts = lab.hosts(["a", "b", "c", "d", "e", "f"])?;
