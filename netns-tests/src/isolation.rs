@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -30,6 +29,9 @@ const INNER: &str = "--isolation-inner";
 
 /// Exit status of the outer process when the namespaces could not be made.
 pub const REFUSED: i32 = 125;
+
+/// Why a process ends at once that is started too late.
+const GONE: &str = "the process that wanted these namespaces is gone";
 
 /// Where this process stands.
 #[derive(Debug)]
@@ -89,25 +91,12 @@ pub fn command<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Resul
 /// Replaces this single-threaded process's place in the machine by new namespaces and waits for the work done inside;
 /// returns the status the inner process ended with. For programs whose whole run is isolated.
 pub fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result<i32> {
-    isolate_and_wait(arguments)
-}
-
-fn outer(parent: u32, arguments: &[OsString]) -> Result<i32> {
-    die_with_parent()?;
-    ensure!(
-        parent_id() == parent,
-        "the process that wanted these namespaces is gone"
-    );
-    isolate_and_wait(arguments)
-}
-
-fn isolate_and_wait<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result<i32> {
     let executable =
         env::current_exe().context("the path of the running program cannot be read")?;
     let directory = env::current_dir().context("the working directory cannot be read")?;
     let pid = process::id();
     leave_the_machine()?;
-    root::assemble(&root::directories_to_keep(&executable, &directory))?;
+    root::assemble(&root::directories_to_keep(&executable, &directory)).with_context(advice)?;
     let status = Command::new(&executable)
         .arg(INNER)
         .arg(pid.to_string())
@@ -130,6 +119,16 @@ fn isolate_and_wait<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> 
     Ok(code_of(status))
 }
 
+fn outer(parent: u32, arguments: &[OsString]) -> Result<i32> {
+    die_with(parent)?;
+    if !getuid().is_root() {
+        enter_user_namespace().with_context(advice)?;
+        // A change of credentials clears the death signal.
+        die_with(parent)?;
+    }
+    run(arguments)
+}
+
 /// The status a shell would report.
 fn code_of(status: ExitStatus) -> i32 {
     status
@@ -138,46 +137,44 @@ fn code_of(status: ExitStatus) -> i32 {
 }
 
 fn leave_the_machine() -> Result<()> {
-    let mut namespaces = CloneFlags::CLONE_NEWPID
+    if !getuid().is_root() {
+        enter_user_namespace().with_context(advice)?;
+    }
+    let namespaces = CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC;
+    unshare(namespaces)
+        .context("new namespaces are refused")
+        .with_context(advice)
+}
+
+/// Makes an ordinary user root in a namespace where that harms nobody.
+fn enter_user_namespace() -> Result<()> {
     let (uid, gid) = (getuid(), getgid());
-    if !uid.is_root() {
-        namespaces |= CloneFlags::CLONE_NEWUSER;
-    }
-    unshare(namespaces).map_err(|errno| anyhow::anyhow!(refusal(errno, uid.is_root())))?;
-    if !uid.is_root() {
-        // Without a helper an ordinary user may map one id only, and only after giving up setgroups (user_namespaces(7)).
-        fs::write("/proc/self/setgroups", "deny").context("setgroups cannot be given up")?;
-        fs::write("/proc/self/uid_map", format!("0 {uid} 1"))
-            .context("the user cannot be mapped to root")?;
-        fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
-            .context("the group cannot be mapped to root")?;
-        // A change of credentials clears the death signal.
-        if env::args_os().nth(1).is_some_and(|role| role == OUTER) {
-            die_with_parent()?;
-        }
+    unshare(CloneFlags::CLONE_NEWUSER).context("a user namespace is refused")?;
+    // Without a helper an ordinary user may map one id only, and only after giving up setgroups (user_namespaces(7)).
+    for (file, content) in [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("0 {uid} 1")),
+        ("gid_map", format!("0 {gid} 1")),
+    ] {
+        fs::write(Path::new("/proc/self").join(file), content)
+            .with_context(|| format!("{file} of the user namespace cannot be written"))?;
     }
     Ok(())
 }
 
-fn refusal(errno: Errno, root: bool) -> String {
-    if root {
-        return format!(
-            "This kernel or container refuses new namespaces ({errno}). Root needs CAP_SYS_ADMIN here: in a container, \
-             start it privileged."
-        );
-    }
-    format!(
-        "This kernel refuses user namespaces to ordinary users ({errno}). Run as root (sudo), or allow them: \
-         kernel.unprivileged_userns_clone=1, user.max_user_namespaces>0, kernel.apparmor_restrict_unprivileged_userns=0."
-    )
+/// What to do where the kernel refuses.
+fn advice() -> &'static str {
+    "Namespaces of its own are what this needs. Run it as root (sudo; a container has to be privileged), or let ordinary \
+     users have them: kernel.unprivileged_userns_clone=1, user.max_user_namespaces>0, \
+     kernel.apparmor_restrict_unprivileged_userns=0"
 }
 
 fn become_inner(outer: u32) -> Result<()> {
-    die_with_parent()?;
+    set_death_signal()?;
     // getppid() is 0 from inside the new pid namespace; the old /proc, mounted until the next line, still knows better.
     let status = fs::read_to_string("/proc/self/status")
         .context("the state of the own process cannot be read")?;
@@ -186,12 +183,19 @@ fn become_inner(outer: u32) -> Result<()> {
         .find_map(|line| line.strip_prefix("PPid:"))
         .map(str::trim);
     if parent != Some(outer.to_string().as_str()) {
-        bail!("the process that wanted these namespaces is gone");
+        bail!(GONE);
     }
     root::mount_proc()
 }
 
-fn die_with_parent() -> Result<()> {
+/// Has the kernel kill this process with its parent, unless that is gone already.
+fn die_with(parent: u32) -> Result<()> {
+    set_death_signal()?;
+    ensure!(parent_id() == parent, GONE);
+    Ok(())
+}
+
+fn set_death_signal() -> Result<()> {
     set_pdeathsig(Signal::SIGKILL).context("the kernel does not take the parent death signal")
 }
 
