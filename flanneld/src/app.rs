@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hostnet::{Mac, Netlink};
-use ipam::{Backend, HostNetwork, LeaseKey, NetConf, PerFamily, SubnetEnv, Subnets, VxlanBackend};
+use ipam::{Backend, HostNetwork, LeaseKey, LeaseRecord, NetConf, PerFamily, SubnetEnv, Subnets};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -19,10 +19,10 @@ use crate::firewall::{self, Firewall};
 use crate::kernel::{Kernel, KernelError, KernelState};
 use crate::leases::{Change, Leases};
 use crate::network::peers::Skipped;
-use crate::network::vxlan::{self, VxlanError, VxlanNetwork};
+use crate::network::{self, Network, NetworkError, vxlan};
 use crate::notify;
 use crate::store::{self, LeaseStore, OwnEvent, OwnLease, PeerEvent, StoreError};
-use crate::uplink::{HostView, Uplink, UplinkError, Wanted};
+use crate::uplink::{self, HostView, Uplink, UplinkError, Wanted};
 
 /// Events that may wait for the daemon; a store that is quicker waits too.
 const QUEUE: usize = 1024;
@@ -38,12 +38,8 @@ pub struct Settings {
     pub public: PerFamily<std::net::Ipv4Addr, std::net::Ipv6Addr>,
     /// The file for the CNI program.
     pub subnet_file: PathBuf,
-    /// Whether to masquerade.
-    pub ip_masq: bool,
-    /// Whether masqueraded ports are chosen at random.
-    pub fully_random: bool,
-    /// Whether to accept forwarding for the pod network.
-    pub forward_accept: bool,
+    /// Which firewall rules are wanted.
+    pub firewall: Firewall,
 }
 
 /// Why the daemon ends by itself. A supervisor may start it again: each of these can pass.
@@ -58,14 +54,9 @@ pub enum Fatal {
         /// Which.
         part: &'static str,
     },
-    /// The network configuration names a backend that is not there yet.
-    #[error(
-        "the network configuration asks for backend {backend}, which this version cannot do; use vxlan"
-    )]
-    NoSuchBackend {
-        /// The backend.
-        backend: String,
-    },
+    /// The configured network cannot be had over this uplink.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The operating system gives no signals.
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
@@ -75,9 +66,6 @@ pub enum Fatal {
     /// There is no uplink.
     #[error(transparent)]
     Uplink(#[from] UplinkError),
-    /// The tunnel cannot be had.
-    #[error(transparent)]
-    Vxlan(#[from] VxlanError),
 }
 
 impl Settings {
@@ -90,9 +78,11 @@ impl Settings {
                 v6: args.public_ipv6.0,
             },
             subnet_file: args.subnet_file.clone(),
-            ip_masq: args.ip_masq,
-            fully_random: !args.ip_masq_fully_random_disable,
-            forward_accept: args.iptables_forward_rules,
+            firewall: Firewall {
+                masquerade: args.ip_masq,
+                fully_random: !args.ip_masq_fully_random_disable,
+                forward_accept: args.iptables_forward_rules,
+            },
         }
     }
 }
@@ -121,11 +111,16 @@ fn tell_stop(signal: &str) {
 
 async fn serve<S: LeaseStore>(settings: Settings, store: S) -> Result<(), Fatal> {
     let conf = store.net_conf().await?;
-    let backend = vxlan_backend(&conf)?;
+    if conf.backend_defaulted {
+        warn!(
+            "the network configuration names no Backend; Loden takes vxlan, as flannel's documentation has it (flannel's code takes udp)"
+        );
+    }
     let mut netlink = Netlink::open().map_err(KernelError::from)?;
-    let uplink = choose_uplink(&mut netlink, &settings, &conf)?;
-    let macs = present_macs(&mut netlink, backend.vni)?;
-    let network = VxlanNetwork::new(&conf, &backend, &uplink, &macs)?;
+    let wanted = wanted_uplink(&settings, &conf);
+    let uplink = HostView::observe(&mut netlink)?.choose(&wanted)?;
+    tell_uplink(&uplink);
+    let network = Network::new(&conf, &uplink, &present_macs(&mut netlink, &conf)?)?;
 
     // The device comes first, so that what the lease tells the others is what the kernel has.
     let mut kernel = Kernel::start()?;
@@ -138,59 +133,42 @@ async fn serve<S: LeaseStore>(settings: Settings, store: S) -> Result<(), Fatal>
     let own = store::wait_for_lease(&store, &conf, &record, previous.as_ref()).await?;
     info!(
         "leased {} ({}), published as {}",
-        vxlan::describe(&own.key),
+        network::describe(&own.key),
         own.origin,
         public(&uplink)
     );
 
+    let uplinks = uplink::follow(wanted, uplink).map_err(KernelError::from)?;
     let (record_out, record_in) = watch::channel(record);
     let (own_out, own_in) = mpsc::channel(QUEUE);
     let (peers_out, peers_in) = mpsc::channel(QUEUE);
-    let mut node = Node::new(settings, conf, network, kernel, &own);
+    let mut node = Node::new(settings, conf, network, kernel, &own, record_out);
     let keep = store.keep(own, record_in, own_out);
     let watch_peers = store.watch_peers(peers_out);
     let part = tokio::select! {
-        () = node.run(own_in, peers_in) => "the kernel's thread",
+        () = node.run(own_in, peers_in, uplinks) => "the kernel's thread",
         () = keep => "the lease's keeper",
         () = watch_peers => "the watch of the other nodes' leases",
     };
-    drop(record_out);
     Err(Fatal::Ended { part })
 }
 
-fn vxlan_backend(conf: &NetConf) -> Result<VxlanBackend, Fatal> {
-    if conf.backend_defaulted {
-        warn!(
-            "the network configuration names no Backend; Loden takes vxlan, as flannel's documentation has it (flannel's code takes udp)"
-        );
-    }
-    match &conf.backend {
-        Backend::Vxlan(backend) => Ok(*backend),
-        other => Err(Fatal::NoSuchBackend {
-            backend: other.name().to_owned(),
-        }),
-    }
-}
-
-fn choose_uplink(
-    netlink: &mut Netlink,
-    settings: &Settings,
-    conf: &NetConf,
-) -> Result<Uplink, Fatal> {
-    let wanted = Wanted {
+fn wanted_uplink(settings: &Settings, conf: &NetConf) -> Wanted {
+    Wanted {
         ifaces: settings.ifaces.clone(),
         public: settings.public,
         ipv4: conf.networks.v4.is_some(),
         ipv6: conf.networks.v6.is_some(),
-    };
-    let uplink = HostView::observe(netlink)?.choose(&wanted)?;
+    }
+}
+
+fn tell_uplink(uplink: &Uplink) {
     info!(
         "uplink {} with MTU {}, public address {}",
         uplink.name,
         uplink.mtu,
-        public(&uplink)
+        public(uplink)
     );
-    Ok(uplink)
 }
 
 fn public(uplink: &Uplink) -> String {
@@ -200,8 +178,11 @@ fn public(uplink: &Uplink) -> String {
 }
 
 /// The MACs of the devices that a predecessor left; the peers know them.
-fn present_macs(netlink: &mut Netlink, vni: ipam::Vni) -> Result<PerFamily<Mac, Mac>, Fatal> {
-    let names = vxlan::device_names(vni);
+fn present_macs(netlink: &mut Netlink, conf: &NetConf) -> Result<PerFamily<Mac, Mac>, Fatal> {
+    let names = match &conf.backend {
+        Backend::Vxlan(backend) => vxlan::device_names(backend.vni),
+        Backend::Alloc | Backend::HostGw => PerFamily { v4: None, v6: None },
+    };
     let mut mac_of = |name: Option<String>| -> Result<Option<Mac>, Fatal> {
         let Some(name) = name else { return Ok(None) };
         let link = netlink.link_by_name(&name).map_err(KernelError::from)?;
@@ -231,22 +212,28 @@ async fn wait_until_in_line(state: &mut watch::Receiver<KernelState>, generation
 struct Node {
     settings: Settings,
     conf: NetConf,
-    network: VxlanNetwork,
+    network: Network,
     kernel: Kernel,
     own: Subnets,
+    /// What our lease tells the others; the store publishes it anew when it changes.
+    record: watch::Sender<LeaseRecord>,
     leases: Leases,
     /// The leases left out and why, as last logged.
     skipped: BTreeMap<LeaseKey, String>,
-    ready: bool,
+    /// The number of what the kernel thread was last told to want.
+    wanted: Option<u64>,
+    /// What the subnet file says since the kernel was last found in line.
+    ready_env: Option<SubnetEnv>,
 }
 
 impl Node {
     fn new(
         settings: Settings,
         conf: NetConf,
-        network: VxlanNetwork,
+        network: Network,
         kernel: Kernel,
         own: &OwnLease,
+        record: watch::Sender<LeaseRecord>,
     ) -> Self {
         let mut leases = Leases::default();
         leases.set_own(own.key);
@@ -256,9 +243,11 @@ impl Node {
             network,
             kernel,
             own: own.key.subnets(),
+            record,
             leases,
             skipped: BTreeMap::new(),
-            ready: false,
+            wanted: None,
+            ready_env: None,
         }
     }
 
@@ -266,28 +255,31 @@ impl Node {
         &mut self,
         mut own: mpsc::Receiver<OwnEvent>,
         mut peers: mpsc::Receiver<PeerEvent>,
+        mut uplinks: watch::Receiver<Result<Uplink, UplinkError>>,
     ) {
         let mut state = self.kernel.state();
-        let mut wanted = u64::MAX;
         loop {
             tokio::select! {
                 event = peers.recv() => {
                     let Some(event) = event else { return };
-                    if let Some(generation) = self.on_peers(event, &mut peers) {
-                        wanted = generation;
-                    }
+                    self.on_peers(event, &mut peers);
                 }
                 event = own.recv() => {
                     let Some(event) = event else { return };
                     tell_own(&event);
                 }
+                Ok(()) = uplinks.changed() => {
+                    let uplink = uplinks.borrow_and_update().clone();
+                    self.on_uplink(uplink);
+                }
                 changed = state.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    let reached = { let now = state.borrow_and_update(); now.in_line && now.generation >= wanted };
-                    if reached && !self.ready {
-                        self.ready = self.become_ready();
+                    let now = state.borrow_and_update();
+                    if now.in_line && self.wanted.is_some_and(|wanted| now.generation >= wanted) {
+                        drop(now);
+                        self.be_ready();
                     }
                 }
             }
@@ -295,7 +287,7 @@ impl Node {
     }
 
     /// Takes this event and all that wait behind it, and hands the outcome to the kernel thread once.
-    fn on_peers(&mut self, first: PeerEvent, more: &mut mpsc::Receiver<PeerEvent>) -> Option<u64> {
+    fn on_peers(&mut self, first: PeerEvent, more: &mut mpsc::Receiver<PeerEvent>) {
         let first_time = !self.leases.known();
         let mut changes = Vec::new();
         let mut next = Some(first);
@@ -307,39 +299,69 @@ impl Node {
         for change in &changes {
             tell_change(change);
         }
-        if !self.leases.known() || (changes.is_empty() && !first_time) {
-            return None;
+        if self.leases.known() && (first_time || !changes.is_empty()) {
+            self.desire();
         }
+    }
+
+    /// The uplink is another one, or has changed. Without one everything stays as it is.
+    fn on_uplink(&mut self, uplink: Result<Uplink, UplinkError>) {
+        let network = uplink
+            .map_err(|error| error.to_string())
+            .and_then(|uplink| {
+                tell_uplink(&uplink);
+                let network = self.network.over(&self.conf, &uplink);
+                network
+                    .map(|network| (network, uplink))
+                    .map_err(|error| error.to_string())
+            });
+        let (network, uplink) = match network {
+            Ok(found) => found,
+            Err(reason) => {
+                error!("the uplink cannot be used, nothing is changed until it can: {reason}");
+                return;
+            }
+        };
+        let (before, now) = (self.network.pod_mtu(), network.pod_mtu());
+        if before != now {
+            warn!(
+                "pods attached from now on get an MTU of {now} bytes; those that are there keep {before}"
+            );
+        }
+        self.network = network;
+        self.record.send_replace(self.network.record(&uplink));
+        // Written anew when the kernel has followed.
+        self.ready_env = None;
+        if self.leases.known() {
+            self.desire();
+        }
+    }
+
+    /// Hands what is wanted now to the kernel thread.
+    fn desire(&mut self) {
         let (mut desired, skipped) = self.network.desired(Some(&self.own), self.leases.peers());
         self.tell_skipped(&skipped);
-        let firewall = Firewall {
-            masquerade: self.settings.ip_masq,
-            fully_random: self.settings.fully_random,
-            forward_accept: self.settings.forward_accept,
-        };
-        desired.firewall = firewall::tables(&self.conf.networks, &self.own, &firewall);
-        let wanted = |(family, name): &(_, &str)| {
-            desired
-                .firewall
-                .iter()
-                .any(|table| (table.family, table.name.as_str()) == (*family, *name))
-        };
+        let wanted = firewall::tables(&self.conf.networks, &self.own, &self.settings.firewall);
         desired.no_firewall = firewall::OWNED
             .into_iter()
-            .filter(|table| !wanted(table))
+            .filter(|&(family, name)| {
+                !wanted
+                    .iter()
+                    .any(|table| (table.family, table.name.as_str()) == (family, name))
+            })
             .map(|(family, name)| (family, name.to_owned()))
             .collect();
+        desired.firewall = wanted;
+        let mut forward = |setting: &str| {
+            desired.sysctls.insert(setting.to_owned(), "1".to_owned());
+        };
         if self.conf.networks.v4.is_some() {
-            desired
-                .sysctls
-                .insert("net/ipv4/ip_forward".to_owned(), "1".to_owned());
+            forward("net/ipv4/ip_forward");
         }
         if self.conf.networks.v6.is_some() {
-            desired
-                .sysctls
-                .insert("net/ipv6/conf/all/forwarding".to_owned(), "1".to_owned());
+            forward("net/ipv6/conf/all/forwarding");
         }
-        Some(self.kernel.desire(desired))
+        self.wanted = Some(self.kernel.desire(desired));
     }
 
     /// One warning for each lease that is left out, and again only when the reason changes.
@@ -350,42 +372,23 @@ impl Node {
             .collect();
         for (key, reason) in &now {
             if self.skipped.get(key) != Some(reason) {
-                warn!("the lease {} is left out: {reason}", vxlan::describe(key));
+                warn!("the lease {} is left out: {reason}", network::describe(key));
             }
         }
         self.skipped = now;
     }
 
-    /// The network works: tells the CNI program and the service manager.
-    fn become_ready(&self) -> bool {
-        let env = SubnetEnv {
-            families: PerFamily {
-                v4: self
-                    .conf
-                    .networks
-                    .v4
-                    .zip(self.own.v4)
-                    .map(|(network, subnet)| HostNetwork {
-                        networks: vec![network],
-                        subnet,
-                    }),
-                v6: self
-                    .conf
-                    .networks
-                    .v6
-                    .zip(self.own.v6)
-                    .map(|(network, subnet)| HostNetwork {
-                        networks: vec![network],
-                        subnet,
-                    }),
-            },
-            mtu: self.network.pod_mtu(),
-            ip_masq: self.settings.ip_masq,
-        };
+    /// The network works: tells the CNI program, and the first time the service manager.
+    fn be_ready(&mut self) {
+        let env = self.subnet_env();
+        if self.ready_env.as_ref() == Some(&env) {
+            return;
+        }
         if let Err(error) = env.write_atomic(&self.settings.subnet_file) {
             error!("pods cannot be attached: {error}");
-            return false;
+            return;
         }
+        self.ready_env = Some(env);
         info!(
             "ready: {} peers, pods are attached by {}",
             self.leases.peers().count(),
@@ -394,7 +397,25 @@ impl Node {
         if let Err(error) = notify::ready() {
             warn!("the service manager was not told that the network works: {error}");
         }
-        true
+    }
+
+    fn subnet_env(&self) -> SubnetEnv {
+        let networks = self.conf.networks;
+        SubnetEnv {
+            families: PerFamily {
+                v4: networks.v4.zip(self.own.v4).map(host_network),
+                v6: networks.v6.zip(self.own.v6).map(host_network),
+            },
+            mtu: self.network.pod_mtu(),
+            ip_masq: self.settings.firewall.masquerade,
+        }
+    }
+}
+
+fn host_network<C>((network, subnet): (C, C)) -> HostNetwork<C> {
+    HostNetwork {
+        networks: vec![network],
+        subnet,
     }
 }
 
@@ -402,17 +423,17 @@ fn tell_change(change: &Change) {
     match change {
         Change::Joined(lease) => info!(
             "peer {} joined at {}",
-            vxlan::describe(&lease.key),
+            network::describe(&lease.key),
             reach(lease)
         ),
         Change::Altered(lease) => info!(
             "peer {} is now reached at {}",
-            vxlan::describe(&lease.key),
+            network::describe(&lease.key),
             reach(lease)
         ),
         Change::Left(lease) => info!(
             "peer {} left: its lease is gone",
-            vxlan::describe(&lease.key)
+            network::describe(&lease.key)
         ),
     }
 }

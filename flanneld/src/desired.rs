@@ -30,6 +30,8 @@ pub struct Desired {
     /// Whether this is the whole of it. Until the leases are known it is not, and then nothing of the kernel's is taken
     /// away: a daemon that starts must not cut what its predecessor left forwarding.
     pub complete: bool,
+    /// The uplink, where routes to peers may leave by it.
+    pub uplink: Option<LinkIndex>,
     /// The pod networks: addresses, routes and neighbours on our devices are ours only inside them.
     pub networks: Vec<IpNetwork>,
 }

@@ -2,11 +2,16 @@
 //!
 //! Choosing is a pure function of what the host has and what the flags ask for; [`HostView::observe`] is the only I/O.
 
+mod follow;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hostnet::{Address, AddressFamily, Link, LinkIndex, Netlink, Route, RouteFilter, Scope};
 use ipam::PerFamily;
+use ipnetwork::IpNetwork;
 use thiserror::Error;
+
+pub use self::follow::follow;
 
 /// The uplink as chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +24,17 @@ pub struct Uplink {
     pub mtu: u32,
     /// This host's own address on it in each family that the network uses.
     pub local: PerFamily<Ipv4Addr, Ipv6Addr>,
+    /// The networks that it is directly connected to.
+    pub networks: Vec<IpNetwork>,
     /// What is published to the others: the local address unless a flag names another.
     pub public: PerFamily<Ipv4Addr, Ipv6Addr>,
+}
+
+impl Uplink {
+    /// Whether the host with this address is reached over the uplink without a router between.
+    pub fn is_neighbour(&self, host: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(host))
+    }
 }
 
 /// What the flags and the network configuration ask of the uplink.
@@ -48,7 +62,7 @@ pub struct HostView {
 }
 
 /// Why there is no uplink.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UplinkError {
     /// The kernel was not to be asked.
     #[error("cannot look at this host's interfaces: {0}")]
@@ -141,6 +155,7 @@ impl HostView {
             link: link.index,
             name: link.name.clone(),
             mtu: link.mtu,
+            networks: self.networks(link.index),
             local,
             public,
         })
@@ -241,6 +256,17 @@ impl HostView {
                 .min_by_key(|held| (held.scope != Scope::Universe, held.dynamic, held.temporary))
         };
         named.or_else(best).and_then(|held| family(held.address))
+    }
+
+    /// The networks of the link's addresses; one of full length connects to nobody.
+    fn networks(&self, link: LinkIndex) -> Vec<IpNetwork> {
+        let held = self.addresses.iter().filter(|held| {
+            held.link == link
+                && held.scope == Scope::Universe
+                && held.prefix < AddressFamily::of(held.address).bits()
+        });
+        held.filter_map(|held| IpNetwork::new(held.address, held.prefix).ok())
+            .collect()
     }
 
     fn present(&self) -> String {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipam::{Cidr, LeaseKey, PerFamily};
+use ipam::{Cidr, LeaseKey};
 use thiserror::Error;
 
 use crate::store::PeerLease;
@@ -35,6 +35,16 @@ pub enum Unusable {
     /// Nothing can be sent there.
     #[error("its public address {0} is none that a host can have")]
     NoHostAddress(IpAddr),
+    /// No route can lead there without a tunnel.
+    #[error(
+        "its public address {public} is in none of this node's networks on {uplink}, and host-gw reaches only neighbours; use the Backend vxlan"
+    )]
+    NotANeighbour {
+        /// The public address.
+        public: IpAddr,
+        /// The uplink.
+        uplink: String,
+    },
     /// It shares addresses with us.
     #[error("its subnet {theirs} overlaps this node's own {ours}; one of the two leases has to go")]
     OverlapsOurs {
@@ -95,8 +105,8 @@ pub struct Peer {
     pub subnet: Cidr,
     /// Where the outer packets go.
     pub public: IpAddr,
-    /// The VTEP's MAC.
-    pub mac: ipam::Mac,
+    /// The VTEP's MAC, in a network that has VTEPs.
+    pub mac: Option<ipam::Mac>,
 }
 
 /// What is ours and so cannot be a peer's.
@@ -108,8 +118,8 @@ pub struct Ours {
     pub subnet: Option<Cidr>,
     /// Our public address.
     pub public: IpAddr,
-    /// Our VTEP's MAC.
-    pub mac: ipam::Mac,
+    /// Our VTEP's MAC, in a network that has VTEPs.
+    pub mac: Option<ipam::Mac>,
 }
 
 /// Sorts the candidates of one family into those that can be used and those that cannot. Of two that stand in each other's way the
@@ -135,7 +145,7 @@ pub fn select<'a>(
             continue;
         }
         taken.insert(peer.subnet.network(), peer.subnet);
-        macs.insert(peer.mac, peer.subnet);
+        macs.extend(peer.mac.map(|mac| (mac, peer.subnet)));
         peers.push(peer);
     }
     (peers, skipped)
@@ -159,9 +169,9 @@ fn fits(ours: &Ours, peer: &Peer) -> Result<(), Unusable> {
             what: format!("the public address {}", peer.public),
         });
     }
-    if peer.mac == ours.mac {
+    if let Some(mac) = peer.mac.filter(|_| peer.mac == ours.mac) {
         return Err(Unusable::ClaimsOurs {
-            what: format!("the VTEP MAC {}", peer.mac),
+            what: format!("the VTEP MAC {mac}"),
         });
     }
     if is_host_address(peer.public) {
@@ -189,19 +199,9 @@ fn conflict(
             other: *other,
         });
     }
-    macs.get(&peer.mac).map(|other| Unusable::ClaimsPeers {
-        mac: peer.mac,
-        other: *other,
-    })
-}
-
-/// The subnet of each family of a lease, as one type.
-pub fn subnets(key: &LeaseKey) -> PerFamily<Cidr, Cidr> {
-    let subnets = key.subnets();
-    PerFamily {
-        v4: subnets.v4.map(Cidr::V4),
-        v6: subnets.v6.map(Cidr::V6),
-    }
+    let mac = peer.mac?;
+    macs.get(&mac)
+        .map(|other| Unusable::ClaimsPeers { mac, other: *other })
 }
 
 fn is_host_address(address: IpAddr) -> bool {

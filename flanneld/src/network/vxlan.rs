@@ -6,14 +6,12 @@
 use std::net::IpAddr;
 
 use hostnet::{Mac, Vxlan};
-use ipam::{
-    Cidr, LeaseBackend, LeaseKey, LeaseRecord, NetConf, PerFamily, Subnets, VxlanBackend,
-    VxlanLease,
-};
+use ipam::{Cidr, LeaseBackend, NetConf, PerFamily, Subnets, VxlanBackend, VxlanLease};
 use ipnetwork::IpNetwork;
 use thiserror::Error;
 
 use super::peers::{self, Ours, Peer, Skipped, Unusable};
+use super::{Family, host_gw, network};
 use crate::desired::{Desired, Device, Hop};
 use crate::store::PeerLease;
 use crate::uplink::Uplink;
@@ -61,8 +59,7 @@ pub enum VxlanError {
 struct Tunnel {
     name: String,
     device: Device,
-    network: Cidr,
-    public: IpAddr,
+    family: Family,
 }
 
 /// The vxlan network of this node.
@@ -71,6 +68,8 @@ pub struct VxlanNetwork {
     vni: ipam::Vni,
     v4: Option<Tunnel>,
     v6: Option<Tunnel>,
+    /// Present if neighbours on it are reached without a tunnel (`DirectRouting`).
+    direct: Option<Uplink>,
 }
 
 /// The names of the devices for a VNI, as flannel has them.
@@ -126,6 +125,7 @@ impl VxlanNetwork {
         let (local, public) = (&uplink.local, &uplink.public);
         Ok(Self {
             vni: backend.vni,
+            direct: backend.direct_routing.then(|| uplink.clone()),
             v4: tunnel(
                 names.v4,
                 conf.networks.v4.map(Cidr::V4),
@@ -151,54 +151,64 @@ impl VxlanNetwork {
             .unwrap_or(0)
     }
 
-    /// What our lease tells the others.
-    pub fn record(&self, uplink: &Uplink) -> LeaseRecord {
+    /// The MACs of our VTEPs.
+    pub(super) fn macs(&self) -> PerFamily<Mac, Mac> {
+        let mac = |tunnel: &Tunnel| tunnel.device.mac;
+        PerFamily {
+            v4: self.v4.as_ref().map(mac),
+            v6: self.v6.as_ref().map(mac),
+        }
+    }
+
+    /// What our lease tells the others about our VTEPs.
+    pub(super) fn lease_data(&self) -> LeaseBackend {
         let data = |tunnel: &Tunnel| VxlanLease {
             vni: Some(self.vni),
             mac: ipam::Mac(tunnel.device.mac.0),
         };
-        let data = PerFamily {
+        LeaseBackend::Vxlan(PerFamily {
             v4: self.v4.as_ref().map(data),
             v6: self.v6.as_ref().map(data),
-        };
-        LeaseRecord {
-            public: uplink.public,
-            backend: LeaseBackend::Vxlan(data),
-        }
+        })
     }
 
-    /// What the kernel should hold for these leases, and the leases that are left out. Without `own` (not leased yet) it is the bare
-    /// devices, marked incomplete.
-    pub fn desired<'a>(
+    pub(super) fn desired<'a>(
         &self,
         own: Option<&Subnets>,
         leases: impl Iterator<Item = &'a PeerLease> + Clone,
     ) -> (Desired, Vec<Skipped>) {
         let mut desired = Desired {
-            complete: own.is_some(),
+            uplink: self.direct.as_ref().map(|uplink| uplink.link),
             ..Desired::default()
         };
         let mut skipped = Vec::new();
         for tunnel in self.tunnels() {
-            desired.networks.push(network(tunnel.network));
+            desired.networks.push(network(tunnel.family.network));
             let mut device = tunnel.device.clone();
-            let subnet = own.and_then(|own| tunnel.own_subnet(own));
+            let subnet = own.and_then(|own| tunnel.family.subnet_of(own));
             device
                 .addresses
-                .extend(subnet.map(|subnet| host(subnet.network())));
+                .extend(subnet.map(|subnet| IpNetwork::from(subnet.network())));
             desired.devices.insert(tunnel.name.clone(), device);
             // A device that takes router advertisements would get routes that are nobody's.
             desired.sysctls.insert(
                 format!("net/ipv6/conf/{}/accept_ra", tunnel.name),
                 "0".to_owned(),
             );
-            let peers = self.peers(tunnel, subnet, leases.clone(), &mut skipped);
-            for peer in peers {
-                tunnel.reach(&peer, &mut desired);
+            for peer in self.peers(tunnel, subnet, leases.clone(), &mut skipped) {
+                match self
+                    .direct
+                    .as_ref()
+                    .filter(|uplink| uplink.is_neighbour(peer.public))
+                {
+                    Some(uplink) => {
+                        let hop = host_gw::direct(uplink.link, &peer);
+                        desired.routes.insert(network(peer.subnet), hop);
+                    }
+                    None => tunnel.reach(&peer, &mut desired),
+                }
             }
         }
-        // One reason a lease is enough, and the families often share it.
-        skipped.dedup_by(|later, earlier| later == earlier);
         (desired, skipped)
     }
 
@@ -221,10 +231,10 @@ impl VxlanNetwork {
             }
         }
         let ours = Ours {
-            network: tunnel.network,
+            network: tunnel.family.network,
             subnet: own,
-            public: tunnel.public,
-            mac: ipam::Mac(tunnel.device.mac.0),
+            public: tunnel.family.public,
+            mac: Some(ipam::Mac(tunnel.device.mac.0)),
         };
         let (peers, unusable) = peers::select(&ours, candidates);
         skipped.extend(unusable);
@@ -282,17 +292,8 @@ impl Tunnel {
                 mac,
                 addresses: [].into(),
             },
-            network,
-            public,
+            family: Family { network, public },
         })
-    }
-
-    fn own_subnet(&self, own: &Subnets) -> Option<Cidr> {
-        if self.network.is_v4() {
-            own.v4.map(Cidr::V4)
-        } else {
-            own.v6.map(Cidr::V6)
-        }
     }
 
     /// What the lease says for this tunnel's family; nothing if the lease has no subnet of it.
@@ -303,43 +304,25 @@ impl Tunnel {
                 ours: "vxlan",
             });
         };
-        let subnets = peers::subnets(&lease.key);
-        let (family, subnet, public, data) = if self.network.is_v4() {
-            (
-                "IPv4",
-                subnets.v4,
-                lease.record.public.v4.map(IpAddr::V4),
-                data.v4,
-            )
-        } else {
-            (
-                "IPv6",
-                subnets.v6,
-                lease.record.public.v6.map(IpAddr::V6),
-                data.v6,
-            )
-        };
-        let Some(subnet) = subnet else {
+        let Some((subnet, public)) = self.family.reach(lease)? else {
             return Ok(None);
         };
-        let public = public.ok_or(Unusable::Lacks {
-            what: "a public address",
-            family,
-        })?;
-        let data = data.ok_or(Unusable::Lacks {
+        let data = self.family.pick(data.v4, data.v6).ok_or(Unusable::Lacks {
             what: "a VTEP MAC",
-            family,
+            family: self.family.name(),
         })?;
         Ok(Some(Peer {
             subnet,
             public,
-            mac: data.mac,
+            mac: Some(data.mac),
         }))
     }
 
     fn reach(&self, peer: &Peer, desired: &mut Desired) {
+        let Some(mac) = peer.mac.map(|mac| Mac(mac.0)) else {
+            return;
+        };
         let gateway = peer.subnet.network();
-        let mac = Mac(peer.mac.0);
         desired.routes.insert(
             network(peer.subnet),
             Hop::Tunnel {
@@ -350,27 +333,6 @@ impl Tunnel {
         desired.neighbours.insert((self.name.clone(), gateway), mac);
         desired.fdb.insert((self.name.clone(), mac), peer.public);
     }
-}
-
-/// Names a lease's key the way the log does.
-pub fn describe(key: &LeaseKey) -> String {
-    let subnets = peers::subnets(key);
-    let texts: Vec<String> = subnets
-        .each()
-        .map(|subnet: Cidr| subnet.to_string())
-        .collect();
-    texts.join(" and ")
-}
-
-fn network(cidr: Cidr) -> IpNetwork {
-    match cidr {
-        Cidr::V4(cidr) => cidr.into(),
-        Cidr::V6(cidr) => cidr.into(),
-    }
-}
-
-fn host(address: IpAddr) -> IpNetwork {
-    IpNetwork::from(address)
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use std::net::Ipv4Addr;
 
 use hostnet::LinkIndex;
-use ipam::Backend;
+use ipam::{LeaseKey, LeaseRecord};
 use proptest::prelude::*;
 
 use super::*;
 use crate::leases::Leases;
+use crate::network::Network;
 use crate::store::PeerEvent;
 
 fn conf(text: &str) -> NetConf {
@@ -19,26 +20,18 @@ fn uplink() -> Uplink {
         link: LinkIndex(2),
         name: "eth0".to_owned(),
         mtu: 1500,
+        networks: vec!["192.0.2.1/24".parse().unwrap()],
         local: PerFamily::both(Ipv4Addr::new(192, 0, 2, 1), "2001:db8::1".parse().unwrap()),
         public: PerFamily::both(Ipv4Addr::new(192, 0, 2, 1), "2001:db8::1".parse().unwrap()),
     }
 }
 
-fn network_of(text: &str) -> Result<VxlanNetwork, VxlanError> {
-    let conf = conf(text);
-    let Backend::Vxlan(backend) = conf.backend else {
-        panic!("vxlan is asked for")
-    };
-    VxlanNetwork::new(
-        &conf,
-        &backend,
-        &uplink(),
-        &PerFamily { v4: None, v6: None },
-    )
+fn network_of(text: &str) -> Network {
+    Network::new(&conf(text), &uplink(), &PerFamily { v4: None, v6: None }).unwrap()
 }
 
-fn vxlan() -> VxlanNetwork {
-    network_of(r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#).unwrap()
+fn vxlan() -> Network {
+    network_of(r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#)
 }
 
 fn own() -> Subnets {
@@ -106,7 +99,7 @@ fn the_device_is_flannels() {
     let network = network_of(
         r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan", "VNI": 7, "Port": 4789, "MTU": 1400, "GBP": true, "Learning": true}}"#,
     );
-    let (desired, _) = network.unwrap().desired(None, [].iter());
+    let (desired, _) = network.desired(None, [].iter());
     assert!(!desired.complete);
     let device = &desired.devices["flannel.7"];
     assert_eq!(device.mtu, 1350);
@@ -123,7 +116,9 @@ fn the_device_is_flannels() {
 
 #[test]
 fn ipv6_has_its_own_device_and_its_own_overhead() {
-    let network = network_of(r#"{"Network": "10.244.0.0/16", "IPv6Network": "fd00:10:244::/48", "EnableIPv6": true, "Backend": {"Type": "vxlan"}}"#).unwrap();
+    let network = network_of(
+        r#"{"Network": "10.244.0.0/16", "IPv6Network": "fd00:10:244::/48", "EnableIPv6": true, "Backend": {"Type": "vxlan"}}"#,
+    );
     let (desired, _) = network.desired(
         Some(
             &"10.244.1.0-24&fd00:10:244:1::-64"
@@ -144,17 +139,53 @@ fn ipv6_has_its_own_device_and_its_own_overhead() {
 
 #[test]
 fn a_tunnel_without_room_is_refused() {
-    let conf = conf(r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#);
-    let Backend::Vxlan(backend) = conf.backend else {
-        panic!("vxlan is asked for")
-    };
     let narrow = Uplink {
         mtu: 100,
         ..uplink()
     };
-    let macs = PerFamily { v4: None, v6: None };
-    let error = VxlanNetwork::new(&conf, &backend, &narrow, &macs).unwrap_err();
+    let conf = conf(r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#);
+    let error = Network::new(&conf, &narrow, &PerFamily { v4: None, v6: None }).unwrap_err();
     assert!(error.to_string().contains("leaves 50 bytes"), "{error}");
+}
+
+#[test]
+fn neighbours_are_reached_directly_when_asked_for() {
+    let network = network_of(
+        r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan", "DirectRouting": true}}"#,
+    );
+    let near = lease("10.244.7.0-24", [192, 0, 2, 7], 7, 1);
+    let far = lease("10.244.8.0-24", [198, 51, 100, 8], 8, 2);
+    let (desired, skipped) = network.desired(Some(&own()), [near, far].iter());
+    assert_eq!(skipped, []);
+    let link = LinkIndex(2);
+    let gateway = "192.0.2.7".parse().unwrap();
+    assert_eq!(
+        desired.routes[&"10.244.7.0/24".parse().unwrap()],
+        Hop::Uplink { link, gateway }
+    );
+    assert!(matches!(
+        desired.routes[&"10.244.8.0/24".parse().unwrap()],
+        Hop::Tunnel { .. }
+    ));
+    assert_eq!((desired.neighbours.len(), desired.fdb.len()), (1, 1));
+    assert_eq!(desired.uplink, Some(link));
+}
+
+#[test]
+fn over_another_uplink_the_macs_stay() {
+    let network = vxlan();
+    let other = Uplink {
+        mtu: 9000,
+        public: PerFamily::v4(Ipv4Addr::new(203, 0, 113, 9)),
+        ..uplink()
+    };
+    let conf = conf(r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#);
+    let moved = network.over(&conf, &other).unwrap();
+    assert_eq!(moved.pod_mtu(), 8950);
+    assert_eq!(
+        moved.record(&other).backend,
+        network.record(&uplink()).backend
+    );
 }
 
 #[test]
@@ -166,10 +197,7 @@ fn the_record_is_flannels_byte_for_byte() {
         v4: Some(Mac([0xc6, 0xd8, 0x1b, 0x2a, 0xd6, 0x81])),
         v6: None,
     };
-    let Backend::Vxlan(backend) = conf.backend else {
-        unreachable!()
-    };
-    let network = VxlanNetwork::new(&conf, &backend, &uplink, &macs).unwrap();
+    let network = Network::new(&conf, &uplink, &macs).unwrap();
     assert_eq!(
         network.record(&uplink).to_json(),
         r#"{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"c6:d8:1b:2a:d6:81"}}"#
@@ -227,7 +255,7 @@ fn of_two_leases_in_each_others_way_the_later_counts() {
 
 #[test]
 fn nobody_takes_our_identity_or_anothers() {
-    let ours = vxlan().v4.unwrap().device.mac.0;
+    let ours = derived_mac(Ipv4Addr::new(192, 0, 2, 1).into(), ipam::Vni::DEFAULT).0;
     let mut thief = lease("10.244.7.0-24", [192, 0, 2, 7], 7, 1);
     thief.record.backend = LeaseBackend::Vxlan(PerFamily {
         v4: Some(VxlanLease {
