@@ -30,6 +30,10 @@ pub enum NetworkError {
 
 /// The network of this node.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one network in a process"
+)]
 pub enum Network {
     /// Only a subnet is leased; something else carries the packets.
     Alloc {
