@@ -44,8 +44,9 @@ impl Nftables {
     /// Makes these tables hold exactly what they say, all of them in one transaction; absent ones are created.
     ///
     /// A table that has the right chains and sets already keeps them and gets new rules and elements: one switch, between
-    /// two packets. Otherwise it is deleted and made anew in the same transaction. There the old chains leave a hook one
-    /// by one after the new ones have come, so that a packet on its way through the hook in that moment may miss both.
+    /// two packets. Otherwise it is deleted and made anew in the same transaction. Then the new chains come into the hooks
+    /// before the old ones leave, each active from the same moment on; only a packet that is between the two in that
+    /// moment could miss both.
     ///
     /// # Errors
     /// A table that cannot be compiled ([`Table::compile`]), or one the kernel refuses ([`Error::Refused`], with its own
@@ -282,7 +283,7 @@ fn refused(what: &impl ToString, error: KernelError) -> Error {
 
 /// How often a reading is repeated when others change the ruleset at the same time.
 const ATTEMPTS: usize = 5;
-/// Below the default of `net.core.wmem_default` (212,992 bytes, half of which counts as payload).
+/// Well below what a datagram may have by default (`net.core.wmem_default`, 212,992 bytes).
 const DEFAULT_SEND_BUFFER: usize = 100_000;
 // linux/netlink.h
 const NLM_F_DUMP_INTR: u16 = 0x10;

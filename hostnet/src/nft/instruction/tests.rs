@@ -16,10 +16,6 @@ fn be(number: u32) -> [u8; 4] {
     number.to_be_bytes()
 }
 
-fn is_other(instruction: &Instruction) -> bool {
-    matches!(instruction, Instruction::Other { .. })
-}
-
 #[test]
 fn what_the_kernel_adds_does_not_matter() {
     // What Linux 6 lists beyond what was written: the operation of a bitwise, the flags of a lookup.
@@ -58,57 +54,52 @@ fn what_the_kernel_adds_does_not_matter() {
     assert_eq!(counter, Instruction::Counter);
 }
 
+#[track_caller]
+fn check_foreign(name: &str, attributes: &[(u16, &[u8])]) {
+    let decoded = decode(name, attributes);
+    assert!(
+        matches!(decoded, Instruction::Other { .. }),
+        "it became {decoded:?}"
+    );
+    assert_eq!(decoded.name(), name);
+}
+
 #[test]
 fn what_works_differently_is_not_one_of_ours() {
-    let foreign: &[(&str, &[(u16, &[u8])])] = &[
-        // other registers
-        ("meta", &[(1, &be(2)), (2, &be(3))]),
-        ("ct", &[(1, &be(2)), (2, &be(0))]),
-        (
-            "payload",
-            &[(1, &be(8)), (2, &be(1)), (3, &be(12)), (4, &be(4))],
-        ),
-        ("immediate", &[(1, &be(3)), (2, &[])]),
-        // the reply direction of a connection
-        ("ct", &[(1, &be(1)), (2, &be(8)), (3, &[1])]),
-        // setting, not loading
-        ("ct", &[(4, &be(1)), (2, &be(3))]),
-        // writing to the packet
-        (
-            "payload",
-            &[
-                (5, &be(1)),
-                (2, &be(1)),
-                (3, &be(12)),
-                (4, &be(4)),
-                (6, &be(1)),
-            ],
-        ),
-        // a map
-        ("lookup", &[(1, b"s\0"), (2, &be(1)), (3, &be(1))]),
-        // a port range
-        ("masq", &[(1, &be(0)), (2, &be(1))]),
-        // a shift
-        (
-            "bitwise",
-            &[(1, &be(1)), (2, &be(1)), (3, &be(4)), (6, &be(1)), (7, &[])],
-        ),
-        // a comparison we have no name for
-        ("cmp", &[(1, &be(1)), (2, &be(4)), (3, &[])]),
-        // parts missing
-        ("meta", &[]),
-        ("fib", &[(1, &be(1))]),
-        // another expression altogether
-        ("limit", &[(1, &[0; 8])]),
-    ];
-    for (name, attributes) in foreign {
-        let decoded = decode(name, attributes);
-        assert!(
-            is_other(&decoded),
-            "{name} {attributes:?} became {decoded:?}"
-        );
-        assert_eq!(decoded.name(), *name);
-    }
+    let [none, one, two, three, four] = [0, 1, 2, 3, 4].map(be);
+    // Other registers.
+    check_foreign("meta", &[(1, &two), (2, &three)]);
+    check_foreign("ct", &[(1, &two), (2, &none)]);
+    check_foreign(
+        "payload",
+        &[(1, &be(8)), (2, &one), (3, &be(12)), (4, &four)],
+    );
+    check_foreign("immediate", &[(1, &three), (2, &[])]);
+    // The reply direction of a connection.
+    check_foreign("ct", &[(1, &one), (2, &be(8)), (3, &[1])]);
+    // Setting, not loading.
+    check_foreign("ct", &[(4, &one), (2, &three)]);
+    // Writing to the packet.
+    check_foreign(
+        "payload",
+        &[(5, &one), (2, &one), (3, &be(12)), (4, &four), (6, &one)],
+    );
+    // A map.
+    check_foreign("lookup", &[(1, b"s\0"), (2, &one), (3, &one)]);
+    // A port range.
+    check_foreign("masq", &[(1, &none), (2, &one)]);
+    // A shift.
+    check_foreign(
+        "bitwise",
+        &[(1, &one), (2, &one), (3, &four), (6, &one), (7, &[])],
+    );
+    // A comparison we have no name for.
+    check_foreign("cmp", &[(1, &one), (2, &four), (3, &[])]);
+    // Parts missing.
+    check_foreign("meta", &[]);
+    check_foreign("fib", &[(1, &one)]);
+    // Another expression altogether.
+    check_foreign("limit", &[(1, &[0; 8])]);
 }
 
 #[test]
