@@ -1,12 +1,14 @@
 //! Addresses and their meaning: network configuration, subnets, leases in their wire forms, and the pool of pod addresses.
 //!
-//! Nothing here speaks to a network or to the kernel's network stack. Files are read and written in two places only:
-//! [`SubnetEnv`] and [`pool`].
+//! Nothing here speaks to a network or to the kernel's network stack. Files are read and written in three places only:
+//! [`SubnetEnv`], [`pool`] and [`host_local`].
 #![forbid(unsafe_code)]
 
 pub mod choose;
 mod cidr;
 mod family;
+mod flock;
+pub mod host_local;
 mod json;
 pub mod lease;
 mod mac;
@@ -16,6 +18,7 @@ pub mod subnet_env;
 
 pub use cidr::{Cidr, CidrError, IpCidr, Ipv4Cidr, Ipv6Cidr};
 pub use family::{PerFamily, Subnets};
+pub use host_local::{HostLocal, HostLocalError};
 pub use lease::{LeaseBackend, LeaseKey, LeaseKeyError, LeaseRecord, LeaseRecordError, VxlanLease};
 pub use mac::{Mac, MacError};
 pub use netconf::{Backend, NetConf, NetConfError, SubnetPlan, SubnetRange, Vni, VxlanBackend};

@@ -41,6 +41,7 @@ mod tests;
 
 pub use attachment::{Attachment, Details, HeldAddress, Kind, NetnsIdentity, Pod};
 pub use error::PoolError;
+pub(crate) use owner::check_network;
 pub use owner::{NameError, Owner};
 pub use range::{Range, RangeError, RangeSet, RangeSpec};
 

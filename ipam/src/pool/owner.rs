@@ -121,12 +121,18 @@ impl TryFrom<Text> for Owner {
 
 /// The name of a network's directory.
 pub(super) fn network_directory(network: &str) -> Result<String, NameError> {
-    if !is_cni_name(network) {
-        return Err(NameError::Network {
-            text: shortened(network),
-        });
-    }
+    check_network(network)?;
     Ok(file_name(network.to_owned()))
+}
+
+/// Whether CNI allows the name of a network. Such a name is safe as the name of a directory.
+pub(crate) fn check_network(network: &str) -> Result<(), NameError> {
+    if is_cni_name(network) {
+        return Ok(());
+    }
+    Err(NameError::Network {
+        text: shortened(network),
+    })
 }
 
 /// CNI specification, section 2: container IDs and network names.
