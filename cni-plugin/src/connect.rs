@@ -5,16 +5,16 @@
 
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hostnet::netns::Netns;
-use hostnet::{Change, Link, LinkChange, LinkIndex, Netlink, Refusals, sysctl};
+use hostnet::{Change, Link, LinkIndex, Netlink, sysctl};
 
 use crate::attachment::conf::{AttachmentConf, BridgeConf, Kind};
 use crate::attachment::name::Identity;
 use crate::attachment::{Plan, bridge, routed};
+use crate::fresh;
 use crate::protocol::Error;
 use crate::protocol::result::Interface;
 
@@ -35,6 +35,8 @@ pub struct Connected {
     pub interfaces: Vec<Interface>,
     link: LinkIndex,
     host: Netlink,
+    pod: Option<Netlink>,
+    netns: Netns,
 }
 
 impl Connected {
@@ -46,6 +48,50 @@ impl Connected {
     pub fn undo(&mut self) -> Result<(), Error> {
         delete(&mut self.host, self.link, Vec::new())
     }
+
+    /// Everything after the pair is there.
+    fn configure(&mut self, plan: &Plan, conf: &AttachmentConf, link: &Link) -> Result<(), Error> {
+        let pod = link.lower.ok_or_else(|| Error::NoPeer {
+            name: link.name.clone(),
+        })?;
+        match &conf.kind {
+            Kind::Routed => {
+                guard(&link.name)?;
+                self.inside(plan, &routed::pod(plan, pod))?;
+                // Asked for the link for the same reason as in the pod.
+                self.host
+                    .apply_and_link(&routed::host(plan, link.index), &link.name)
+                    .map_err(Error::Refused)
+                    .map(drop)
+            }
+            Kind::Bridge(conf) => {
+                self.host
+                    .apply(&bridge::port(conf, plan, link.index))
+                    .map_err(Error::Refused)?;
+                self.inside(plan, &bridge::pod(plan, pod))?;
+                await_port(&mut self.host, link.index)
+            }
+        }
+    }
+
+    /// Enters the pod's namespace and makes the changes there.
+    fn inside(&mut self, plan: &Plan, changes: &[Change]) -> Result<(), Error> {
+        self.netns.enter().map_err(Error::Netns)?;
+        let pod = self.pod.insert(Netlink::open().map_err(Error::Netlink)?);
+        announce(plan);
+        // Asked for a link, recent kernels begin to send on it at once; otherwise the first packet might be lost.
+        let Err(refusals) = pod.apply_and_link(changes, &plan.identity.ifname) else {
+            return Ok(());
+        };
+        // A pod with several networks may have such a route already; the first one wins, as with the reference plugins.
+        let expected = |refused: &hostnet::Refused| {
+            refused.is_exists() && matches!(changes.get(refused.index), Some(Change::AddRoute(_)))
+        };
+        if refusals.iter().all(expected) {
+            return Ok(());
+        }
+        Err(Error::Refused(refusals))
+    }
 }
 
 /// Attaches the pod. On an error nothing of the attachment is left, except a bridge that was made for it: others may use
@@ -54,7 +100,7 @@ impl Connected {
 /// # Errors
 ///
 /// Whatever the kernel refuses, and [`Error::InterfaceExists`].
-pub fn connect(plan: &mut Plan, conf: &AttachmentConf, netns: &Netns) -> Result<Connected, Error> {
+pub fn connect(plan: &mut Plan, conf: &AttachmentConf, netns: Netns) -> Result<Connected, Error> {
     let mut host = Netlink::open().map_err(Error::Netlink)?;
     let bridge = match &conf.kind {
         Kind::Bridge(bridge) => Some(ensure_bridge(&mut host, bridge, plan)?),
@@ -67,16 +113,19 @@ pub fn connect(plan: &mut Plan, conf: &AttachmentConf, netns: &Netns) -> Result<
         forward(plan)?;
     }
 
-    let link = make_pair(&mut host, plan, conf, bridge.as_ref(), netns)?;
-    let mut interfaces: Vec<_> = bridge.as_ref().map(bridge_interface).into_iter().collect();
+    let link = make_pair(&mut host, plan, bridge.as_ref(), &netns)?;
+    let mut interfaces = Vec::with_capacity(3);
+    interfaces.extend(bridge.as_ref().map(bridge_interface));
     interfaces.push(plan.host_interface(link.mtu));
     interfaces.push(plan.pod_interface(&netns.path().to_string_lossy(), link.mtu));
     let mut connected = Connected {
         interfaces,
         link: link.index,
         host,
+        pod: None,
+        netns,
     };
-    match configure(&mut connected.host, plan, conf, &link, netns) {
+    match connected.configure(plan, conf, &link) {
         Ok(()) => Ok(connected),
         Err(error) => Err(error.after_undoing(connected.undo())),
     }
@@ -135,24 +184,37 @@ pub fn find(
     Ok(None)
 }
 
-/// The bridge, made if need be; one that another ADD made in the meantime is as good.
+/// The bridge with all it needs; made if need be. One that another ADD made in the meantime is as good.
 fn ensure_bridge(host: &mut Netlink, conf: &BridgeConf, plan: &Plan) -> Result<Link, Error> {
-    if let Some(bridge) = host.link_by_name(&conf.name).map_err(Error::Netlink)? {
-        return a_bridge(bridge);
-    }
-    let changes = bridge::create(conf, &plan.addresses, plan.mtu);
-    let bridge = match host.apply_and_link(&changes, &conf.name) {
-        Ok(bridge) => bridge,
-        Err(refusals) if refusals.iter().all(hostnet::Refused::is_exists) => {
-            let bridge = host.link_by_name(&conf.name).map_err(Error::Netlink)?;
-            bridge.ok_or(Error::Refused(refusals))?
+    let found = host.link_by_name(&conf.name).map_err(Error::Netlink)?;
+    let mut changes = Vec::new();
+    let bridge = match found {
+        Some(found) => a_bridge(found)?,
+        None => {
+            let create = Change::AddLink(bridge::create(conf, &plan.addresses));
+            match host.apply_and_link(&[create], &conf.name) {
+                Ok(made) => {
+                    changes.push(Change::SetLink(bridge::mark(made.index, plan.mtu)));
+                    made
+                }
+                Err(refusals) if refusals.iter().all(hostnet::Refused::is_exists) => {
+                    let other = host.link_by_name(&conf.name).map_err(Error::Netlink)?;
+                    a_bridge(other.ok_or(Error::Refused(refusals))?)?
+                }
+                Err(refusals) => return Err(Error::Refused(refusals)),
+            }
         }
-        Err(refusals) => return Err(Error::Refused(refusals)),
     };
-    // A pod must not be able to make itself the host's router.
-    set_if_there(&format!("net/ipv6/conf/{}/accept_ra", conf.name), "0")?;
-    share_segment(&conf.name)?;
-    a_bridge(bridge)
+    if !changes.is_empty() {
+        guard(&conf.name)?;
+        share_segment(&conf.name)?;
+    }
+    changes.extend(bridge::settle(conf, plan, &bridge));
+    if changes.is_empty() {
+        return Ok(bridge);
+    }
+    host.apply_and_link(&changes, &conf.name)
+        .map_err(Error::Refused)
 }
 
 fn a_bridge(link: Link) -> Result<Link, Error> {
@@ -188,27 +250,25 @@ fn forward(plan: &Plan) -> Result<(), Error> {
 }
 
 /// Makes the veth pair under the first name that is free, and tells what the kernel made of the host end.
+///
+/// Nothing else is in the message: if the name is a stranger's, what follows would alter the stranger's link.
 fn make_pair(
     host: &mut Netlink,
     plan: &mut Plan,
-    conf: &AttachmentConf,
     bridge: Option<&Link>,
     netns: &Netns,
 ) -> Result<Link, Error> {
+    let master = bridge.map(|bridge| bridge.index);
     let mut attempt = 0;
     let mut cleared = false;
     loop {
         plan.host_name = plan.identity.host_name(attempt);
-        let (changes, pair) = pair_changes(plan, conf, bridge, netns);
-        let refusals = match host.apply_and_link(&changes, &plan.host_name) {
+        let pair = [Change::AddLink(plan.veth(netns.as_raw_fd(), master))];
+        let refusals = match host.apply_and_link(&pair, &plan.host_name) {
             Ok(link) => return Ok(link),
             Err(refusals) => refusals,
         };
-        let refused_pair = refusals.iter().find(|refused| refused.index == pair);
-        if refused_pair.is_none() {
-            return settle_pair(host, plan, refusals, changes.len() - 1);
-        }
-        if refused_pair.is_some_and(|refused| !refused.is_exists()) {
+        if !refusals.iter().any(hostnet::Refused::is_exists) {
             return Err(Error::Refused(refusals));
         }
         match host.link_by_name(&plan.host_name).map_err(Error::Netlink)? {
@@ -230,104 +290,23 @@ fn make_pair(
     }
 }
 
-/// What makes the pair, and at which place of it the pair itself is.
-fn pair_changes(
-    plan: &Plan,
-    conf: &AttachmentConf,
-    bridge: Option<&Link>,
-    netns: &Netns,
-) -> (Vec<Change>, usize) {
-    let mut changes = match (&conf.kind, bridge) {
-        (Kind::Bridge(conf), Some(bridge)) => bridge::settle(conf, &plan.addresses, bridge),
-        _ => Vec::new(),
-    };
-    let pair = changes.len();
-    let master = bridge.map(|bridge| bridge.index);
-    changes.push(Change::AddLink(plan.veth(netns.as_raw_fd(), master)));
-    if let Kind::Bridge(conf) = &conf.kind {
-        changes.extend(bridge::port(conf, &plan.host_name));
-    }
-    changes.push(Change::SetLink(plan.mark()));
-    // The last change, see `settle_pair`: nobody speaks to the host end by a link-local address.
-    changes.push(Change::SetLink(LinkChange {
-        no_ipv6_link_local: true,
-        ..LinkChange::new(plan.host_name.as_str())
-    }));
-    (changes, pair)
-}
-
-/// The pair is there, but something beside it was refused. A kernel without IPv6 refuses the last change, which then has no
-/// meaning; anything else is an error.
-fn settle_pair(
-    host: &mut Netlink,
-    plan: &Plan,
-    refusals: Refusals,
-    last: usize,
-) -> Result<Link, Error> {
-    let link = host.link_by_name(&plan.host_name).map_err(Error::Netlink)?;
-    let Some(link) = link else {
-        return Err(Error::Refused(refusals));
-    };
-    let only_ipv6 = refusals.iter().all(|refused| refused.index == last);
-    if only_ipv6 && !Path::new("/proc/sys/net/ipv6").exists() {
-        return Ok(link);
-    }
-    let undone = delete(host, link.index, Vec::new());
-    Err(Error::Refused(refusals).after_undoing(undone))
-}
-
-/// Everything after the pair is there.
-fn configure(
-    host: &mut Netlink,
-    plan: &Plan,
-    conf: &AttachmentConf,
-    link: &Link,
-    netns: &Netns,
-) -> Result<(), Error> {
-    let pod = link.lower.ok_or_else(|| Error::NoPeer {
-        name: link.name.clone(),
-    })?;
-    match &conf.kind {
-        Kind::Routed => {
-            set_if_there(&format!("net/ipv6/conf/{}/accept_ra", link.name), "0")?;
-            inside(netns, plan, &routed::pod(plan, pod))?;
-            host.apply(&routed::host(plan, link.index))
-                .map_err(Error::Refused)
-        }
-        Kind::Bridge(_) => {
-            inside(netns, plan, &bridge::pod(plan, pod))?;
-            await_port(host, link.index)
-        }
-    }
-}
-
-/// Enters the pod's namespace and makes the changes there.
-fn inside(netns: &Netns, plan: &Plan, changes: &[Change]) -> Result<(), Error> {
-    netns.enter().map_err(Error::Netns)?;
-    let mut pod = Netlink::open().map_err(Error::Netlink)?;
-    announce(plan);
-    // Asked for a link, recent kernels settle the state of its carrier instead of doing so some time later.
-    let Err(refusals) = pod.apply_and_link(changes, &plan.identity.ifname) else {
-        return Ok(());
-    };
-    // A pod with several networks may have such a route already; the first one wins, as with the reference plugins.
-    let expected = |refused: &hostnet::Refused| {
-        refused.is_exists() && matches!(changes.get(refused.index), Some(Change::AddRoute(_)))
-    };
-    if refusals.iter().all(expected) {
-        return Ok(());
-    }
-    Err(Error::Refused(refusals))
+/// Keeps a pod from making itself the host's IPv6 router. (`disable_ipv6` would do more, but waits for the lock of the whole
+/// network configuration by trying over and over again.)
+fn guard(link: &str) -> Result<(), Error> {
+    let setting = format!("net/ipv6/conf/{link}/accept_ra");
+    fresh::set(&setting, "0").map_err(|reason| Error::Setting { setting, reason })
 }
 
 /// Lets the pod tell its neighbours when its interface goes up or changes its MAC: whoever knew its address from an earlier
 /// pod learns at once. The pod works without, so a read-only `/proc/sys` is no reason to fail.
 fn announce(plan: &Plan) {
     let ifname = &plan.identity.ifname;
-    for (v4, setting) in [(true, "ipv4/conf"), (false, "ipv6/conf")] {
-        let name = if v4 { "arp_notify" } else { "ndisc_notify" };
+    for (v4, setting) in [
+        (true, format!("net/ipv4/conf/{ifname}/arp_notify")),
+        (false, format!("net/ipv6/conf/{ifname}/ndisc_notify")),
+    ] {
         if plan.addresses.iter().any(|pod| pod.address.is_ipv4() == v4) {
-            let _ = sysctl::write(&format!("net/{setting}/{ifname}/{name}"), "1");
+            let _ = fresh::set(&setting, "1");
         }
     }
 }

@@ -68,8 +68,13 @@ impl<'a> FlannelConf<'a> {
         object.set_default("type", "bridge");
         object.set_default("ipMasq", !env.ip_masq);
         object.set_default("mtu", env.mtu);
-        if object.member("type") == Some(&Json::from("bridge")) {
-            object.set_default("isGateway", true);
+        match object.member("type") {
+            Some(Json::String(kind)) if kind == "bridge" => object.set_default("isGateway", true),
+            // A pod on a link of its own has no other way out. The reference plugin passes the key over.
+            Some(Json::String(kind)) if kind == "ptp" => {
+                object.set_default("isDefaultGateway", true);
+            }
+            _ => {}
         }
         object.set("name", self.config.name.as_str());
         object.set("cniVersion", self.config.version.as_str());
@@ -205,6 +210,7 @@ mod tests {
         );
         assert_eq!(delegate["ipMasq"], true);
         assert_eq!(delegate["isGateway"], serde_json::Value::Null);
+        assert_eq!(delegate["isDefaultGateway"], true);
         assert_eq!(
             delegate["ipam"]["ranges"],
             serde_json::json!([[{"subnet": "10.1.17.0/24"}], [{"subnet": "fd00:0:0:1::/64"}]])

@@ -15,9 +15,10 @@
 //! | `ptp` | routed: a host route per pod and no bridge ([`attachment::routed`]) |
 //!
 //! Both words mean the same to flannel's plugin and the reference plugins, so a config written for one works with the
-//! other. The pod gets the routes of `ipam.routes` and one to each flannel network; `delegate.isDefaultGateway` (bridge)
-//! or `{"dst": "0.0.0.0/0"}` in `ipam.routes` adds the default route. `ipam.dataDir` is where reservations are kept;
-//! without it, in [`ipam::pool::DEFAULT_DIRECTORY`].
+//! other. The pod gets the routes of `ipam.routes` and one to each flannel network. `delegate.isDefaultGateway` adds the
+//! default route: as with flannel it is off for a bridge unless given; routed pods have it unless it is `false` (the
+//! reference plugin `ptp` does not know the key and wants `{"dst": "0.0.0.0/0"}` in `ipam.routes`). `ipam.dataDir` is
+//! where reservations are kept; without it, in [`ipam::pool::DEFAULT_DIRECTORY`].
 //!
 //! Masquerading is the daemon's: `flanneld --ip-masq` keeps static rules for the whole host, and says so in subnet.env.
 //! A `delegate.ipMasq` is then fulfilled by those. Without `--ip-masq` nobody masquerades: unlike flannel's, this plugin
@@ -28,6 +29,7 @@
 pub mod attachment;
 pub mod connect;
 pub mod flannel_conf;
+mod fresh;
 pub mod protocol;
 pub mod request;
 pub mod sandbox;
@@ -97,8 +99,15 @@ fn execute(
                 .result
                 .render(config.version)
                 .and_then(|document| print(stdout, &document));
-            // A runtime that was not told cannot make use of it.
-            told.map_err(|error| error.after_undoing(added.undo()))
+            match told {
+                Ok(()) => {
+                    // The process ends now, and the kernel closes everything at once.
+                    std::mem::forget(added);
+                    Ok(())
+                }
+                // A runtime that was not told cannot make use of it.
+                Err(error) => Err(error.after_undoing(added.undo())),
+            }
         }
         (Verb::Del, Some(target)) => verbs::del::del(target, &config),
         (verb, _) => Err(Error::VerbNotImplemented { verb }),

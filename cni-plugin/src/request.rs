@@ -127,9 +127,7 @@ pub fn plan(identity: &Identity, conf: &AttachmentConf, reserved: &Attachment) -
         .map(|held| pod_address(conf, held))
         .collect();
     let mut routes = conf.ipam.routes.clone();
-    if let Kind::Bridge(bridge) = &conf.kind
-        && bridge.is_default_gateway
-    {
+    if conf.default_route {
         routes.extend(default_routes(&addresses, &routes));
     }
     let first = addresses.iter().find(|pod| pod.address.is_ipv4());

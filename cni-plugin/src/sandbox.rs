@@ -1,5 +1,7 @@
 //! The network namespace a runtime names, opened and checked before anything is changed.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use hostnet::netns::{Netns, NetnsError};
@@ -7,7 +9,10 @@ use ipam::pool::NetnsIdentity;
 
 use crate::protocol::{Error, Target};
 
-/// Opens the target's namespace for an ADD or CHECK.
+/// The namespace this program runs in.
+const OWN: &str = "/proc/thread-self/ns/net";
+
+/// Opens the target's namespace for an ADD or CHECK, and tells what to record of it.
 ///
 /// A path under `/proc` whose process is gone can lead to the host's own namespace; attaching that to itself would cut
 /// the node off, so it is refused unless the caller insists (`CNI_NETNS_OVERRIDE`).
@@ -15,31 +20,27 @@ use crate::protocol::{Error, Target};
 /// # Errors
 ///
 /// [`Error::Netns`], [`Error::OwnNetns`].
-pub fn open(target: &Target, may_be_own: bool) -> Result<Netns, Error> {
+pub fn open(target: &Target, may_be_own: bool) -> Result<(Netns, NetnsIdentity), Error> {
     let path = target.netns.as_deref().unwrap_or(Path::new(""));
     let netns = Netns::open(path).map_err(Error::Netns)?;
-    if !may_be_own && is_own(&netns).map_err(Error::Netns)? {
+    let identity = netns.identity().map_err(Error::Netns)?;
+    let record = NetnsIdentity {
+        path: path.to_string_lossy().into_owned(),
+        dev: identity.device,
+        ino: identity.inode,
+    };
+    if !may_be_own && is_own(&record).map_err(Error::Netns)? {
         return Err(Error::OwnNetns {
             path: path.to_owned(),
         });
     }
-    Ok(netns)
+    Ok((netns, record))
 }
 
-fn is_own(netns: &Netns) -> Result<bool, NetnsError> {
-    Ok(netns.identity()? == Netns::current()?.identity()?)
-}
-
-/// What is recorded of a namespace.
-///
-/// # Errors
-///
-/// [`Error::Netns`]
-pub fn record(netns: &Netns) -> Result<NetnsIdentity, Error> {
-    let identity = netns.identity().map_err(Error::Netns)?;
-    Ok(NetnsIdentity {
-        path: netns.path().to_string_lossy().into_owned(),
-        dev: identity.device,
-        ino: identity.inode,
-    })
+fn is_own(target: &NetnsIdentity) -> Result<bool, NetnsError> {
+    let own = fs::metadata(OWN).map_err(|reason| NetnsError::Open {
+        path: OWN.into(),
+        reason,
+    })?;
+    Ok((own.dev(), own.ino()) == (target.dev, target.ino))
 }

@@ -12,43 +12,45 @@ use super::name::{BRIDGE_ALIAS, mac_of};
 use super::{Plan, PodAddress, without_detection};
 
 /// The bridge, for when it is not there.
-pub fn create(conf: &BridgeConf, addresses: &[PodAddress], mtu: Option<u32>) -> Vec<Change> {
+pub fn create(conf: &BridgeConf, addresses: &[PodAddress]) -> NewLink {
     let gateway = addresses.iter().find_map(|pod| pod.gateway);
     let mac = gateway
         .filter(|_| conf.is_gateway)
         .map_or_else(Mac::random_local, mac_of);
-    let link = NewLink {
+    NewLink {
         mac: Some(mac),
-        mtu,
         up: true,
         ..NewLink::new(&conf.name, NewLinkKind::Bridge(Bridge::default()))
-    };
-    // The kernel takes no alias from the message that makes a link.
-    let mark = LinkChange {
-        alias: Some(BRIDGE_ALIAS.to_owned()),
-        ..LinkChange::new(conf.name.as_str())
-    };
-    vec![Change::AddLink(link), Change::SetLink(mark)]
+    }
 }
 
-/// What the bridge needs and may have already.
-pub fn settle(conf: &BridgeConf, addresses: &[PodAddress], bridge: &Link) -> Vec<Change> {
-    let mut changes = Vec::new();
+/// What makes a new bridge ours. The kernel takes no alias from the message that makes a link, and an MTU only as long as
+/// there is no port; set by itself it stays.
+pub fn mark(bridge: LinkIndex, mtu: Option<u32>) -> LinkChange {
+    LinkChange {
+        alias: Some(BRIDGE_ALIAS.to_owned()),
+        mtu,
+        ..LinkChange::new(bridge)
+    }
+}
+
+/// What the bridge needs and does not have. Its addresses are not looked at: the gateway's is given to it again and again.
+pub fn settle(conf: &BridgeConf, plan: &Plan, bridge: &Link) -> Vec<Change> {
     let ours = bridge.alias.as_deref() == Some(BRIDGE_ALIAS);
-    // Setting the MAC to what it is pins it; a bridge of ours was born with it.
-    let mac = bridge.mac.filter(|_| conf.is_gateway && !ours);
-    let promiscuous = conf.promiscuous.then_some(true);
-    let up = (!bridge.up).then_some(true);
-    if mac.is_some() || promiscuous.is_some() || up.is_some() {
-        changes.push(Change::SetLink(LinkChange {
-            mac,
-            promiscuous,
-            up,
-            ..LinkChange::new(bridge.index)
-        }));
+    let change = LinkChange {
+        // Setting the MAC to what it is pins it; a bridge of ours was born with it.
+        mac: bridge.mac.filter(|_| conf.is_gateway && !ours),
+        mtu: plan.mtu.filter(|mtu| ours && *mtu != bridge.mtu),
+        promiscuous: conf.promiscuous.then_some(true),
+        up: (!bridge.up).then_some(true),
+        ..LinkChange::new(bridge.index)
+    };
+    let mut changes = Vec::new();
+    if change != LinkChange::new(bridge.index) {
+        changes.push(Change::SetLink(change));
     }
     if conf.is_gateway {
-        changes.extend(addresses.iter().filter_map(|pod| {
+        changes.extend(plan.addresses.iter().filter_map(|pod| {
             let address = Address::new(bridge.index, pod.gateway?, pod.prefix);
             Some(Change::ReplaceAddress(without_detection(address)))
         }));
@@ -56,14 +58,11 @@ pub fn settle(conf: &BridgeConf, addresses: &[PodAddress], bridge: &Link) -> Vec
     changes
 }
 
-/// What the port needs beside its master.
-pub fn port(conf: &BridgeConf, link: &str) -> Vec<Change> {
-    if !conf.hairpin {
-        return Vec::new();
-    }
+/// What the port needs beside its master, before the pod's end goes up.
+pub fn port(conf: &BridgeConf, plan: &Plan, link: LinkIndex) -> Vec<Change> {
     vec![Change::SetLink(LinkChange {
-        hairpin: Some(true),
-        ..LinkChange::new(link)
+        hairpin: conf.hairpin.then_some(true),
+        ..plan.mark(link)
     })]
 }
 

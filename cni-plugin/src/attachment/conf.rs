@@ -21,6 +21,8 @@ use crate::protocol::{Error, args};
 pub struct AttachmentConf {
     /// How.
     pub kind: Kind,
+    /// `isDefaultGateway`: the pod gets a default route, unless its routes have one.
+    pub default_route: bool,
     /// MTU of both ends in bytes; the kernel's default if there is none.
     pub mtu: Option<u32>,
     /// Whether what the pod sends out of its subnet is to be masqueraded.
@@ -49,8 +51,6 @@ pub struct BridgeConf {
     pub name: String,
     /// `isGateway`: the bridge has the gateway's address.
     pub is_gateway: bool,
-    /// `isDefaultGateway`: and pods get a default route through it.
-    pub is_default_gateway: bool,
     /// `hairpinMode`: a pod reaches itself through a service address.
     pub hairpin: bool,
     /// `promiscMode`: the bridge takes in what is not for it.
@@ -95,6 +95,7 @@ impl AttachmentConf {
             .map_or_else(|| Ok(Dns::default()), |dns| Dns::parse(&dns))?;
         Ok(Self {
             kind,
+            default_route: root.boolean("isDefaultGateway")?.unwrap_or(false),
             mtu: root.number("mtu")?.filter(|mtu| *mtu != 0),
             ip_masq: root.boolean("ipMasq")?.unwrap_or(false),
             mac: mac(&root, args)?,
@@ -134,11 +135,9 @@ impl BridgeConf {
 
         let name = root.string("bridge")?.filter(|name| !name.is_empty());
         let name = name.unwrap_or("cni0").to_owned();
-        let is_default_gateway = flag("isDefaultGateway")?;
         let conf = Self {
             name: args::interface_name(name).map_err(|error| in_config(error, root, "bridge"))?,
-            is_gateway: flag("isGateway")? || is_default_gateway,
-            is_default_gateway,
+            is_gateway: flag("isGateway")? || flag("isDefaultGateway")?,
             hairpin: flag("hairpinMode")?,
             promiscuous: flag("promiscMode")?,
         };

@@ -92,12 +92,12 @@ impl Plan {
         }
     }
 
-    /// Marks the host end as ours. To be sent together with the pair: the kernel takes no alias from the message that makes
-    /// a link.
-    pub fn mark(&self) -> LinkChange {
+    /// Marks the host end as ours, for whoever looks at links. Its MAC does so from the beginning; the kernel takes no alias
+    /// from the message that makes a link.
+    pub fn mark(&self, link: LinkIndex) -> LinkChange {
         LinkChange {
             alias: Some(self.identity.alias(self.pod.as_deref())),
-            ..LinkChange::new(self.host_name.as_str())
+            ..LinkChange::new(link)
         }
     }
 

@@ -60,13 +60,11 @@ pub fn pod(plan: &Plan, link: LinkIndex) -> Vec<Change> {
 
 /// What is to be done on the host, where the link has this number.
 pub fn host(plan: &Plan, link: LinkIndex) -> Vec<Change> {
-    let mut changes: Vec<_> = gateways(plan)
-        .into_iter()
-        .map(|gateway| {
-            let prefix = if gateway.is_ipv4() { 32 } else { 128 };
-            Change::AddAddress(without_detection(Address::new(link, gateway, prefix)))
-        })
-        .collect();
+    let mut changes = vec![Change::SetLink(plan.mark(link))];
+    changes.extend(gateways(plan).into_iter().map(|gateway| {
+        let prefix = if gateway.is_ipv4() { 32 } else { 128 };
+        Change::AddAddress(without_detection(Address::new(link, gateway, prefix)))
+    }));
     for pod in &plan.addresses {
         changes.push(Change::AddRoute(Route::direct(pod.host_network(), link)));
         changes.push(Change::ReplaceNeighbour(Neighbour {

@@ -60,7 +60,6 @@ fn bridge_conf() -> BridgeConf {
     BridgeConf {
         name: "cni0".to_owned(),
         is_gateway: true,
-        is_default_gateway: true,
         hairpin: true,
         promiscuous: false,
     }
@@ -77,10 +76,6 @@ fn the_pair_is_made_at_once_with_everything_explicit() {
     assert!(link.up);
     assert_eq!((link.mtu, link.master), (Some(1450), Some(LinkIndex(3))));
     assert_eq!(link.mac, Some(plan(32).identity.host_mac()));
-    assert_eq!(
-        plan(32).mark().to_string(),
-        "link vethx alias \"loden:cbr0/c1/eth0 default/web-0\""
-    );
     let NewLinkKind::Veth { peer } = link.kind else {
         panic!("no veth");
     };
@@ -131,6 +126,7 @@ fn the_host_routes_to_a_routed_pod() {
     assert_eq!(
         words(&routed::host(&plan(32), LinkIndex(9))),
         [
+            "set link 9 alias \"loden:cbr0/c1/eth0 default/web-0\"",
             "add address 10.244.1.1/32 dev 9",
             "add route 10.244.1.7/32 dev 9",
             "replace neighbour 10.244.1.7 dev 9 lladdr 0a:58:0a:f4:01:07 reachable",
@@ -177,16 +173,24 @@ fn a_bridged_pod_shares_its_subnet() {
 #[test]
 fn a_bridge_of_ours_only_needs_its_address() {
     assert_eq!(
-        words(&bridge::settle(
-            &bridge_conf(),
-            &plan(24).addresses,
-            &bridge()
-        )),
+        words(&bridge::settle(&bridge_conf(), &plan(24), &bridge())),
         ["replace address 10.244.1.1/24 dev 3"]
     );
     assert_eq!(
-        words(&bridge::port(&bridge_conf(), "vethx")),
-        ["set link vethx hairpin on"]
+        words(&bridge::port(&bridge_conf(), &plan(24), LinkIndex(9))),
+        ["set link 9 alias \"loden:cbr0/c1/eth0 default/web-0\" hairpin on"]
+    );
+}
+
+#[test]
+fn a_bridge_of_ours_follows_the_mtu() {
+    let old = Link {
+        mtu: 1400,
+        ..bridge()
+    };
+    assert_eq!(
+        words(&bridge::settle(&bridge_conf(), &plan(24), &old))[0],
+        "set link 3 mtu 1450"
     );
 }
 
@@ -198,11 +202,7 @@ fn the_mac_of_a_foreign_bridge_is_pinned() {
         ..bridge()
     };
     assert_eq!(
-        words(&bridge::settle(
-            &bridge_conf(),
-            &plan(24).addresses,
-            &foreign
-        )),
+        words(&bridge::settle(&bridge_conf(), &plan(24), &foreign)),
         [
             "set link 3 address 02:00:00:00:00:03 up",
             "replace address 10.244.1.1/24 dev 3",
@@ -213,22 +213,24 @@ fn the_mac_of_a_foreign_bridge_is_pinned() {
         hairpin: false,
         ..bridge_conf()
     };
-    assert_eq!(bridge::settle(&layer_2, &plan(24).addresses, &bridge()), []);
-    assert_eq!(bridge::port(&layer_2, "vethx"), []);
+    assert_eq!(bridge::settle(&layer_2, &plan(24), &bridge()), []);
+    assert_eq!(
+        words(&bridge::port(&layer_2, &plan(24), LinkIndex(9))),
+        ["set link 9 alias \"loden:cbr0/c1/eth0 default/web-0\""]
+    );
 }
 
 #[test]
 fn a_new_bridge_has_a_lasting_mac() {
+    let link = bridge::create(&bridge_conf(), &plan(24).addresses);
     assert_eq!(
-        words(&bridge::create(
-            &bridge_conf(),
-            &plan(24).addresses,
-            Some(1450)
-        )),
-        [
-            "add link cni0 type bridge address 0a:58:0a:f4:01:01 mtu 1450",
-            "set link cni0 alias \"loden:bridge\"",
-        ]
+        link.to_string(),
+        "link cni0 type bridge address 0a:58:0a:f4:01:01"
+    );
+    assert!(link.up);
+    assert_eq!(
+        bridge::mark(LinkIndex(3), Some(1450)).to_string(),
+        "link 3 mtu 1450 alias \"loden:bridge\""
     );
 }
 

@@ -189,6 +189,14 @@ pub enum Error {
     /// The kernel refused changes.
     #[error("the kernel refuses the attachment: {0}")]
     Refused(#[source] Refusals),
+    /// A setting of a new link could not be made.
+    #[error("cannot set the kernel setting {setting}: {reason}; /proc/sys must be writable here")]
+    Setting {
+        /// Its path below /proc/sys.
+        setting: String,
+        /// What the kernel said.
+        reason: io::Error,
+    },
     /// A kernel setting could not be made.
     #[error(transparent)]
     Sysctl(SysctlError),
@@ -269,6 +277,7 @@ impl Error {
             | Self::Netns(_)
             | Self::NoPeer { .. }
             | Self::Refused(_)
+            | Self::Setting { .. }
             | Self::Sysctl(_) => code::OTHER,
         }
     }

@@ -45,7 +45,7 @@ impl Added {
 ///
 /// After any of them nothing of the attachment is there.
 pub fn add(call: &Invocation, target: &Target, config: &Config) -> Result<Added, Error> {
-    let netns = sandbox::open(target, call.netns_override)?;
+    let (netns, record) = sandbox::open(target, call.netns_override)?;
     let previous = config.previous_result()?;
     let conf = request::attachment_conf(config, &call.args)?;
     let sets = request::range_sets(&conf)?;
@@ -56,10 +56,10 @@ pub fn add(call: &Invocation, target: &Target, config: &Config) -> Result<Added,
     let pool = request::pool(config, &data_dir)?;
 
     let expected = identity.host_name(0);
-    let details = request::details(&conf, call, Some(sandbox::record(&netns)?), &expected);
+    let details = request::details(&conf, call, Some(record), &expected);
     let reserved = reserve(&pool, &owner, &identity, &sets, &conf, &details)?;
     let mut plan = request::plan(&identity, &conf, &reserved);
-    let connected = match attach(&mut plan, &conf, &netns, &pool, reserved) {
+    let connected = match attach(&mut plan, &conf, netns, &pool, reserved) {
         Ok(connected) => connected,
         Err(error) => return Err(error.after_undoing(pool.release(&owner))),
     };
@@ -124,7 +124,7 @@ fn is_alive(identity: &Identity, existing: &Attachment, now: &Details) -> Result
 fn attach(
     plan: &mut Plan,
     conf: &AttachmentConf,
-    netns: &Netns,
+    netns: Netns,
     pool: &Pool,
     reserved: Attachment,
 ) -> Result<Connected, Error> {

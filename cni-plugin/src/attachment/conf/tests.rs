@@ -33,7 +33,6 @@ fn defaults_are_those_of_the_reference_bridge() {
         BridgeConf {
             name: "cni0".to_owned(),
             is_gateway: false,
-            is_default_gateway: false,
             hairpin: false,
             promiscuous: false,
         }
@@ -42,10 +41,11 @@ fn defaults_are_those_of_the_reference_bridge() {
 
 #[test]
 fn a_default_gateway_is_a_gateway() {
-    let bridge = bridge_of(
-        bridge_with(r#""isDefaultGateway":true,"bridge":"br1","hairpinMode":true,"#).unwrap(),
-    );
-    assert!(bridge.is_gateway && bridge.is_default_gateway && bridge.hairpin);
+    let conf =
+        bridge_with(r#""isDefaultGateway":true,"bridge":"br1","hairpinMode":true,"#).unwrap();
+    assert!(conf.default_route);
+    let bridge = bridge_of(conf);
+    assert!(bridge.is_gateway && bridge.hairpin);
     assert_eq!(bridge.name, "br1");
 }
 

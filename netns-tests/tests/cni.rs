@@ -1,0 +1,57 @@
+//! The CNI program on a host whose daemon has got a subnet: what it makes in the kernel, what it leaves there, what it says.
+//!
+//! No `flanneld` runs here: `subnet.env` is all that the two programs share. `attach` is about pods that come, `detach` about
+//! those that go, `chain` about plugins behind ours, `refusals` about bad input, `cost` about system calls; `scene` sets the
+//! stage.
+
+#[path = "cni/attach.rs"]
+mod attach;
+#[path = "cni/chain.rs"]
+mod chain;
+#[path = "cni/cost.rs"]
+mod cost;
+#[path = "cni/detach.rs"]
+mod detach;
+#[path = "cni/refusals.rs"]
+mod refusals;
+#[path = "cni/scene.rs"]
+mod scene;
+
+use attach::*;
+use chain::*;
+use cost::*;
+use detach::*;
+use refusals::*;
+
+netns_tests::tests![
+    a_routed_pod_is_as_the_result_says,
+    a_bridged_pod_is_as_the_result_says,
+    every_version_has_its_result,
+    pods_of_one_host_talk_whatever_their_kind,
+    pods_and_their_host_talk,
+    a_routed_pod_leaves_nothing,
+    a_bridged_pod_leaves_nothing,
+    a_second_add_is_refused_and_harms_nothing,
+    a_second_interface_is_another_attachment,
+    del_needs_no_netns,
+    del_works_when_the_netns_is_dead,
+    del_works_with_another_config,
+    del_works_without_a_record,
+    del_before_add_is_fine,
+    a_failed_add_leaves_nothing,
+    an_add_cut_short_is_taken_over,
+    a_foreign_link_of_our_name_is_left_alone,
+    first_pods_come_at_once,
+    stdin_that_is_no_config_is_refused,
+    a_missing_environment_is_refused,
+    a_netns_path_that_is_none_is_refused,
+    the_own_netns_is_refused,
+    a_missing_subnet_file_names_the_daemon,
+    an_exhausted_pool_has_its_code,
+    unsupported_delegates_are_named,
+    a_result_that_cannot_be_told_is_taken_back,
+    version_and_banner,
+    flannels_own_conflist_serves_a_host_port,
+    our_conflist_serves_a_host_port,
+    an_add_is_cheap,
+];
