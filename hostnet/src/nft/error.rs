@@ -38,6 +38,15 @@ pub enum Error {
     /// The socket failed.
     #[error("nf_tables: {0}")]
     Netlink(#[from] NetlinkError),
+    /// The kernel does not tell what it was asked.
+    #[error("nf_tables does not give {what}: {error}{hint}", hint = hint(error))]
+    Query {
+        /// What was asked for, as in "the rules of table ip flannel-ipv4".
+        what: String,
+        /// What the kernel said.
+        #[source]
+        error: KernelError,
+    },
     /// The kernel refused a transaction; nothing of it was applied.
     #[error("nf_tables refused {what}: {error}; nothing was changed{hint}", hint = hint(error))]
     Refused {
@@ -91,3 +100,6 @@ fn hint(error: &KernelError) -> &'static str {
         ""
     }
 }
+
+#[cfg(test)]
+mod tests;

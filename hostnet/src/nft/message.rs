@@ -216,16 +216,16 @@ pub(super) enum Query<'a> {
 impl fmt::Display for Query<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Chains(family) => write!(f, "a list of the {family} chains"),
+            Self::Chains(family) => write!(f, "the {family} chains"),
             Self::Elements(family, table, set) => {
-                write!(f, "a list of the elements of set {family} {table} {set}")
+                write!(f, "the elements of set {family} {table} {set}")
             }
-            Self::Generation => f.write_str("the number of the ruleset's generation"),
+            Self::Generation => f.write_str("its generation number"),
             Self::Rules(family, table) => {
-                write!(f, "a list of the rules of table {family} {table}")
+                write!(f, "the rules of table {family} {table}")
             }
-            Self::Sets(family, table) => write!(f, "a list of the sets of table {family} {table}"),
-            Self::Table(family, table) => write!(f, "a look at table {family} {table}"),
+            Self::Sets(family, table) => write!(f, "the sets of table {family} {table}"),
+            Self::Table(family, table) => write!(f, "table {family} {table}"),
         }
     }
 }

@@ -50,7 +50,8 @@ impl Nftables {
     ///
     /// # Errors
     /// A table that cannot be compiled ([`Table::compile`]), or one the kernel refuses ([`Error::Refused`], with its own
-    /// words); in both cases everything is as it was. [`Error::Netlink`] when the kernel could not be asked.
+    /// words); in both cases everything is as it was. [`Error::Query`] when the kernel does not tell what is there, as one
+    /// without nf_tables; [`Error::Netlink`] when it could not be reached.
     pub fn replace(&mut self, tables: &[Table]) -> Result<(), Error> {
         let compiled = tables.iter().map(Table::compile);
         self.replace_compiled(&compiled.collect::<Result<Vec<_>, _>>()?)
@@ -81,7 +82,7 @@ impl Nftables {
     /// Deletes these tables in one transaction; those that are not there are no error.
     ///
     /// # Errors
-    /// [`Error::Refused`] when the kernel refuses, [`Error::Netlink`] when it could not be asked.
+    /// [`Error::Refused`] when the kernel refuses, [`Error::Netlink`] when it could not be reached.
     pub fn delete(&mut self, tables: &[(Family, &str)]) -> Result<(), Error> {
         // Adding first makes the deletion of an absent table succeed, without a look that could be outdated.
         let changes: Vec<Change<'_>> = tables
@@ -99,8 +100,8 @@ impl Nftables {
     /// Reads a table; `None` when it is not there.
     ///
     /// # Errors
-    /// [`Error::Busy`] when others changed the ruleset during every attempt, [`Error::Netlink`] when the kernel could not
-    /// be asked.
+    /// [`Error::Busy`] when others changed the ruleset during every attempt, [`Error::Query`] when the kernel does not tell,
+    /// [`Error::Netlink`] when it could not be reached.
     pub fn observe(&mut self, family: Family, name: &str) -> Result<Option<CompiledTable>, Error> {
         for _ in 0..ATTEMPTS {
             let before = self.generation()?;
@@ -123,7 +124,7 @@ impl Nftables {
         self.ask(Query::Generation, |payload| {
             number = observe::generation(payload);
         })?;
-        number.ok_or_else(|| refused(&Query::Generation, KernelError::new(libc::EBADMSG)))
+        number.ok_or_else(|| not_given(Query::Generation, KernelError::new(libc::EBADMSG)))
     }
 
     /// Reads each table's present state; `None` when that changed meanwhile.
@@ -202,7 +203,7 @@ impl Nftables {
                     Ok(()) => Ok(Answer::Complete),
                     Err(error) if error.errno == libc::EINTR => Ok(Answer::Interrupted),
                     Err(error) if error.is_not_found() => Ok(Answer::Absent),
-                    Err(error) => Err(refused(&query, error)),
+                    Err(error) => Err(not_given(query, error)),
                 };
             }
         }
@@ -272,6 +273,13 @@ enum Answer {
     Complete,
     /// The ruleset changed, or messages got lost, while it came.
     Interrupted,
+}
+
+fn not_given(query: Query<'_>, error: KernelError) -> Error {
+    Error::Query {
+        what: query.to_string(),
+        error,
+    }
 }
 
 fn refused(what: &impl ToString, error: KernelError) -> Error {
