@@ -34,11 +34,15 @@ test: needs ## every test, those in network namespaces too: as root or as an ord
 	$(CARGO) test --workspace --no-run
 	LODEN_CARGO_AS_ROOT=1 $(CARGO) test --workspace --no-fail-fast
 
-.PHONY: lint
-lint: ## formatting, clippy, documentation and its links
+.PHONY: lint lint-format lint-clippy lint-docs lint-links
+lint: lint-format lint-clippy lint-docs lint-links ## formatting, clippy, the documentation of the code, links of the pages
+lint-format:
 	$(CARGO) fmt --all --check
+lint-clippy:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+lint-docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+lint-links:
 	.ci/check-links
 
 .PHONY: fmt
