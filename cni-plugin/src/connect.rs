@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 use hostnet::netns::Netns;
 use hostnet::{Change, Link, LinkIndex, Netlink, sysctl};
 
+use ipnetwork::IpNetwork;
+
 use crate::attachment::conf::{AttachmentConf, BridgeConf, Kind};
 use crate::attachment::name::Identity;
 use crate::attachment::{Plan, bridge, routed};
-use crate::fresh;
 use crate::protocol::Error;
 use crate::protocol::result::Interface;
+use crate::{fresh, masquerade};
 
 /// How many names are tried for the host end. Another one is needed only if a stranger bears a name with our hash.
 const NAMES: u32 = 4;
@@ -111,6 +113,12 @@ pub fn connect(plan: &mut Plan, conf: &AttachmentConf, netns: Netns) -> Result<C
     };
     if !matches!(&conf.kind, Kind::Bridge(bridge) if !bridge.is_gateway) {
         forward(plan)?;
+    }
+    if conf.ip_masq {
+        let ranges = conf.ipam.range_sets.iter().flatten();
+        let pods: Vec<IpNetwork> = ranges.map(|range| range.subnet.into()).collect();
+        let network = &plan.identity.network;
+        masquerade::ensure(&masquerade::tables(network, &pods, &conf.pod_networks))?;
     }
 
     let link = make_pair(&mut host, plan, bridge.as_ref(), &netns)?;

@@ -120,7 +120,8 @@ fn member(key: &str, value: String) -> Json {
     object.into()
 }
 
-fn networks(env: &SubnetEnv) -> impl Iterator<Item = IpNetwork> {
+/// All networks of pods, of every host.
+pub fn networks(env: &SubnetEnv) -> impl Iterator<Item = IpNetwork> {
     let v4 = env.families.v4.iter().flat_map(|v4| &v4.networks);
     let v6 = env.families.v6.iter().flat_map(|v6| &v6.networks);
     v4.map(|network| (*network).into())

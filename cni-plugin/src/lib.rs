@@ -20,9 +20,9 @@
 //! reference plugin `ptp` does not know the key and wants `{"dst": "0.0.0.0/0"}` in `ipam.routes`). `ipam.dataDir` is
 //! where reservations are kept; without it, in [`ipam::pool::DEFAULT_DIRECTORY`].
 //!
-//! Masquerading is the daemon's: `flanneld --ip-masq` keeps static rules for the whole host, and says so in subnet.env.
-//! A `delegate.ipMasq` is then fulfilled by those. Without `--ip-masq` nobody masquerades: unlike flannel's, this plugin
-//! makes no rules per pod, and says so on stderr.
+//! Masquerading is the daemon's: `flanneld --ip-masq` keeps static rules for the whole host and says so in subnet.env; a
+//! `delegate.ipMasq` is then fulfilled by those. Only without `--ip-masq` this program has rules of its own, static too
+//! ([`masquerade`]).
 
 #![forbid(unsafe_code)]
 
@@ -30,6 +30,7 @@ pub mod attachment;
 pub mod connect;
 pub mod flannel_conf;
 mod fresh;
+pub mod masquerade;
 pub mod protocol;
 pub mod request;
 pub mod sandbox;

@@ -9,7 +9,7 @@ use ipam::{Attachment, Owner, Pool};
 use crate::attachment::conf::{AttachmentConf, Kind};
 use crate::attachment::name::{Identity, mac_of};
 use crate::attachment::{Plan, PodAddress, default_routes, routed};
-use crate::flannel_conf::{FlannelConf, read_subnet_file};
+use crate::flannel_conf::{FlannelConf, networks, read_subnet_file};
 use crate::protocol::args::CniArgs;
 use crate::protocol::json::Section;
 use crate::protocol::{Config, Error, Invocation, Target};
@@ -25,6 +25,7 @@ pub fn attachment_conf(config: &Config, args: &CniArgs) -> Result<AttachmentConf
     let mut conf = AttachmentConf::parse(&flannel.delegate(&env), args)?;
     // The daemon masquerades by rules that stand once for the whole host; then the delegate need not.
     conf.ip_masq &= !env.ip_masq;
+    conf.pod_networks = networks(&env).collect();
     Ok(conf)
 }
 

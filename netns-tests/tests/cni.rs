@@ -29,6 +29,7 @@ netns_tests::tests![
     every_version_has_its_result,
     pods_of_one_host_talk_whatever_their_kind,
     pods_and_their_host_talk,
+    pods_are_masqueraded_when_the_daemon_does_not,
     a_routed_pod_leaves_nothing,
     a_bridged_pod_leaves_nothing,
     a_second_add_is_refused_and_harms_nothing,

@@ -25,8 +25,10 @@ pub struct AttachmentConf {
     pub default_route: bool,
     /// MTU of both ends in bytes; the kernel's default if there is none.
     pub mtu: Option<u32>,
-    /// Whether what the pod sends out of its subnet is to be masqueraded.
+    /// `ipMasq`: whether what pods send out of the pod network is to be masqueraded by us.
     pub ip_masq: bool,
+    /// The pod network beside the ranges, within which nothing is masqueraded.
+    pub pod_networks: Vec<IpNetwork>,
     /// The pod's MAC if somebody demands one.
     pub mac: Option<Mac>,
     /// Name servers to report, in place of none.
@@ -98,6 +100,7 @@ impl AttachmentConf {
             default_route: root.boolean("isDefaultGateway")?.unwrap_or(false),
             mtu: root.number("mtu")?.filter(|mtu| *mtu != 0),
             ip_masq: root.boolean("ipMasq")?.unwrap_or(false),
+            pod_networks: Vec::new(),
             mac: mac(&root, args)?,
             dns,
             ipam: IpamConf::parse(&root, args)?,

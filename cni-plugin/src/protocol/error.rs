@@ -189,6 +189,11 @@ pub enum Error {
     /// The kernel refused changes.
     #[error("the kernel refuses the attachment: {0}")]
     Refused(#[source] Refusals),
+    /// The masquerading rules could not be put in place.
+    #[error(
+        "pods would not be masqueraded: {0}; start flanneld with --ip-masq, or set ipMasq to false in `delegate`"
+    )]
+    Masquerade(#[source] hostnet::nft::Error),
     /// A setting of a new link could not be made.
     #[error("cannot set the kernel setting {setting}: {reason}; /proc/sys must be writable here")]
     Setting {
@@ -273,7 +278,8 @@ impl Error {
             Self::InterfaceExists { .. } | Self::NotABridge { .. } => code::INTERFACE_EXISTS,
             Self::Pool(error) => pool_code(error),
             Self::Leftover { error, .. } => error.code(),
-            Self::Netlink(_)
+            Self::Masquerade(_)
+            | Self::Netlink(_)
             | Self::Netns(_)
             | Self::NoPeer { .. }
             | Self::Refused(_)

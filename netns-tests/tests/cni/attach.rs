@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use netns_tests::{Address, Endpoint, Pod, Traffic};
 use serde_json::json;
 
-use crate::scene::{Call, alone, both, bridge, host, ip_json, routed};
+use crate::scene::{self, Call, alone, both, bridge, host, ip_json, routed};
 
 /// Compares every interface and address of the result with the kernel.
 fn matches_kernel(pod: &Pod) -> Result<()> {
@@ -230,6 +230,40 @@ pub(crate) fn pods_and_their_host_talk() -> Result<()> {
         let seen = host.tcp_echo(&pod)?;
         ensure!(seen.ip() == gateway, "the host appears as {seen}");
         pod.delete()?;
+    }
+    Ok(())
+}
+
+/// Without `--ip-masq` the daemon leaves masquerading to us.
+pub(crate) fn pods_are_masqueraded_when_the_daemon_does_not() -> Result<()> {
+    let (lab, hosts) = both()?;
+    for (host, plugin) in hosts {
+        let env = scene::SUBNET_ENV.replace("IPMASQ=true", "IPMASQ=false");
+        scene::give_subnet(&host, &env)?;
+        let conflist = alone(&plugin);
+        let pod = host.pod_spec("web").conflist(&conflist).attach()?;
+        let seen = pod.tcp_echo_at(lab.world(), netns_tests::OUTSIDE.into())?;
+        ensure!(seen.ip() == host.address(), "the world sees {seen}");
+        let other = host.pod_spec("other").conflist(&conflist).attach()?;
+        ensure!(pod.tcp_echo(&other)?.ip() == pod.address());
+        let rules = host.snapshot()?;
+        let ours = rules.lines_of("nft table ip loden-cni-cbr0");
+        ensure!(!ours.is_empty(), "{rules}");
+        pod.delete()?;
+        other.delete()?;
+        // One that says no gets none.
+        host.exec(["nft", "delete", "table", "ip", "loden-cni-cbr0"])?;
+        let mut refusing = plugin.clone();
+        refusing["delegate"]["ipMasq"] = json!(false);
+        host.pod_spec("plain")
+            .conflist(&alone(&refusing))
+            .attach()?
+            .delete()?;
+        ensure!(
+            host.snapshot()?
+                .lines_of("nft table ip loden-cni-cbr0")
+                .is_empty()
+        );
     }
     Ok(())
 }
