@@ -16,7 +16,8 @@ help: ## this list
 .PHONY: build
 build: needs ## the release programs, linked statically
 	$(STATIC) --workspace --bins
-	@echo "Built $(RELEASE)/flanneld and $(RELEASE)/flannel"
+	@install -D -m 755 -t $(TARGET)/dist $(RELEASE)/flanneld $(RELEASE)/flannel
+	@echo "Built $(TARGET)/dist/flanneld and $(TARGET)/dist/flannel"
 
 .PHONY: demo
 demo: build ## three hosts and six pods: shown, checked, taken down (best with sudo)
