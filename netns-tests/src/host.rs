@@ -35,7 +35,7 @@ const EXPECTED: [&str; 3] = ["/run/netns", "/run/lock", "/etc/cni/net.d"];
 
 /// What a new network namespace would otherwise take over from the machine (`devconf_inherit_init_net`,
 /// `ip_forward`), set to the kernel's defaults; and no waiting for duplicate address detection on the underlay.
-const SYSCTLS: [(&str, &str); 7] = [
+pub(crate) const SYSCTLS: [(&str, &str); 7] = [
     ("net/ipv4/ip_forward", "0"),
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),

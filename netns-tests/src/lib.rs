@@ -27,6 +27,7 @@
 
 pub mod cni;
 pub mod command;
+pub mod conform;
 pub mod daemon;
 mod endpoint;
 pub mod etcd;

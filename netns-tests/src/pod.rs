@@ -279,7 +279,7 @@ fn container_id(name: &str, number: u32) -> String {
 }
 
 /// Gives the network namespace of this thread a path, as runtimes do.
-fn name_this_network(path: &Path) -> Result<()> {
+pub(crate) fn name_this_network(path: &Path) -> Result<()> {
     let problem = || format!("{} cannot name a network namespace", path.display());
     File::create_new(path).with_context(problem)?;
     let own = PathBuf::from("/proc/thread-self/ns/net");

@@ -205,7 +205,7 @@ fn mount_shared_memory() -> Result<()> {
     Ok(())
 }
 
-fn is_private(path: &Path) -> bool {
+pub(crate) fn is_private(path: &Path) -> bool {
     if path.starts_with(SHARED_MEMORY) {
         return true;
     }
@@ -215,6 +215,6 @@ fn is_private(path: &Path) -> bool {
     PRIVATE.iter().any(|private| top == *private)
 }
 
-fn in_machine(path: &Path) -> PathBuf {
+pub(crate) fn in_machine(path: &Path) -> PathBuf {
     Path::new(MACHINE).join(path.strip_prefix("/").unwrap_or(path))
 }
