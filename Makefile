@@ -17,6 +17,7 @@ help: ## this list
 build: needs ## the release programs, linked statically
 	$(STATIC) --workspace --bins
 	@install -D -m 755 -t $(TARGET)/dist $(RELEASE)/flanneld $(RELEASE)/flannel
+	@chown -R --reference=. $(TARGET)/dist
 	@echo "Built $(TARGET)/dist/flanneld and $(TARGET)/dist/flannel"
 
 .PHONY: demo
