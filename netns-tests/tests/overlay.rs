@@ -23,7 +23,7 @@ netns_tests::tests![
     hosts_and_pods_on_bridges_talk,
     hosts_and_routed_pods_talk,
     the_world_sees_the_host_instead_of_the_pod,
-    without_ip_masq_nothing_is_masqueraded,
+    without_ip_masq_the_plugin_masquerades,
     a_host_joins_and_leaves_while_others_talk,
     a_killed_daemon_costs_no_packet_and_no_lease,
     a_stopped_daemon_leaves_the_data_path,
