@@ -42,7 +42,8 @@ use std::process::ExitCode;
 
 use crate::protocol::config::STDIN_MAX;
 use crate::protocol::json::Object;
-use crate::protocol::{Config, Error, Invocation, SpecVersion, Verb};
+use crate::protocol::{Config, Error, Invocation, Request, SpecVersion};
+use crate::verbs::add::Added;
 
 /// What this program calls itself when asked without a command. Nomad reads the version out of it.
 const BANNER: &str = concat!(
@@ -84,35 +85,39 @@ fn execute(
     stdin_read: &mut Vec<u8>,
     stdout: &mut impl Write,
 ) -> Result<(), Error> {
-    if call.verb == Verb::Version {
-        return print(stdout, &verbs::version::version());
-    }
-    // One byte more than allowed shows that there is more.
-    stdin
-        .take(STDIN_MAX as u64 + 1)
-        .read_to_end(stdin_read)
-        .map_err(Error::Stdin)?;
-    let config = Config::parse(stdin_read, call.verb)?;
-    match (call.verb, &call.target) {
-        (Verb::Add, Some(target)) => {
-            let added = verbs::add::add(call, target, &config)?;
-            let told = added
-                .result
-                .render(config.version)
-                .and_then(|document| print(stdout, &document));
-            match told {
-                Ok(()) => {
-                    // The process ends now, and the kernel closes everything at once.
-                    std::mem::forget(added);
-                    Ok(())
-                }
-                // A runtime that was not told cannot make use of it.
-                Err(error) => Err(error.after_undoing(added.undo())),
-            }
+    let config = || {
+        // One byte more than allowed shows that there is more.
+        stdin
+            .take(STDIN_MAX as u64 + 1)
+            .read_to_end(stdin_read)
+            .map_err(Error::Stdin)?;
+        Config::parse(stdin_read, call.request.verb())
+    };
+    match &call.request {
+        Request::Add(target) => {
+            let config = config()?;
+            tell(verbs::add::add(call, target, &config)?, &config, stdout)
         }
-        (Verb::Del, Some(target)) => verbs::del::del(target, &config),
-        (verb, _) => Err(Error::VerbNotImplemented { verb }),
+        Request::Check(target) => verbs::check::check(call, target, &config()?),
+        Request::Del(target) => verbs::del::del(target, &config()?),
+        Request::Gc => verbs::gc::gc(&config()?),
+        Request::Status => verbs::status::status(&config()?),
+        Request::Version => print(stdout, &verbs::version::version()),
     }
+}
+
+/// Tells the runtime of an attachment. One that was not told cannot make use of it, so then it is taken back.
+fn tell(added: Added, config: &Config, stdout: &mut impl Write) -> Result<(), Error> {
+    let told = added
+        .result
+        .render(config.version)
+        .and_then(|document| print(stdout, &document));
+    if let Err(error) = told {
+        return Err(error.after_undoing(added.undo()));
+    }
+    // The process ends now, and the kernel closes everything at once.
+    std::mem::forget(added);
+    Ok(())
 }
 
 fn refuse(stdout: &mut impl Write, error: &Error, version: SpecVersion) -> ExitCode {

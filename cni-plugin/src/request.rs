@@ -73,6 +73,35 @@ pub fn data_dirs(config: &Config) -> Vec<PathBuf> {
     }
 }
 
+/// Where the pool of this attachment's network is.
+pub fn data_dir(conf: &AttachmentConf) -> PathBuf {
+    let given = conf.ipam.data_dir.clone();
+    given.unwrap_or_else(|| pool::DEFAULT_DIRECTORY.into())
+}
+
+/// What was recorded at the ADD of the target, wherever the config may have kept it.
+///
+/// # Errors
+///
+/// [`Error::Pool`]
+pub fn recorded(config: &Config, target: &Target) -> Result<Option<Attachment>, Error> {
+    recorded_of(config, &owner(target)?)
+}
+
+/// The same for the pool's term.
+///
+/// # Errors
+///
+/// [`Error::Pool`]
+pub fn recorded_of(config: &Config, owner: &Owner) -> Result<Option<Attachment>, Error> {
+    for data_dir in data_dirs(config) {
+        if let Some(attachment) = pool(config, &data_dir)?.attachment(owner)? {
+            return Ok(Some(attachment));
+        }
+    }
+    Ok(None)
+}
+
 /// The ranges in the pool's terms.
 ///
 /// # Errors

@@ -1,8 +1,8 @@
 //! The CNI program on a host whose daemon has got a subnet: what it makes in the kernel, what it leaves there, what it says.
 //!
 //! No `flanneld` runs here: `subnet.env` is all that the two programs share. `attach` is about pods that come, `detach` about
-//! those that go, `chain` about plugins behind ours, `refusals` about bad input, `cost` about system calls; `scene` sets the
-//! stage.
+//! those that go, `chain` about plugins behind ours, `refusals` about bad input, `cost` about system calls, `upkeep` about
+//! CHECK, GC and STATUS; `scene` sets the stage.
 
 #[path = "cni/attach.rs"]
 mod attach;
@@ -16,12 +16,15 @@ mod detach;
 mod refusals;
 #[path = "cni/scene.rs"]
 mod scene;
+#[path = "cni/upkeep.rs"]
+mod upkeep;
 
 use attach::*;
 use chain::*;
 use cost::*;
 use detach::*;
 use refusals::*;
+use upkeep::*;
 
 netns_tests::tests![
     a_routed_pod_is_as_the_result_says,
@@ -55,4 +58,12 @@ netns_tests::tests![
     flannels_own_conflist_serves_a_host_port,
     our_conflist_serves_a_host_port,
     an_add_is_cheap,
+    check_finds_what_is_broken,
+    check_lets_pass_what_others_change,
+    check_needs_the_result_of_the_add,
+    gc_without_a_list_does_nothing,
+    gc_frees_what_the_dead_left,
+    gc_spares_the_young,
+    gc_finds_links_without_a_record,
+    status_says_whether_pods_can_come,
 ];

@@ -72,6 +72,18 @@ impl Identity {
         }
     }
 
+    /// Whose interface bears this alias, if it tells.
+    pub fn of_alias(alias: &str) -> Option<Self> {
+        let mark = alias.split(' ').next()?.strip_prefix(ALIAS_PREFIX)?;
+        let mut parts = mark.split('/');
+        let identity = Self {
+            network: parts.next()?.to_owned(),
+            container_id: parts.next()?.to_owned(),
+            ifname: parts.next()?.to_owned(),
+        };
+        parts.next().is_none().then_some(identity)
+    }
+
     fn mark(&self) -> String {
         let mark = format!("{ALIAS_PREFIX}{self}");
         if mark.len() <= ALIAS_MAX {
@@ -203,6 +215,21 @@ mod tests {
         assert_eq!(macs.len(), 10_000);
     }
 
+    #[test]
+    fn an_alias_tells_whose_it_is() {
+        let ours = identity("cbr0", "c1", "eth0");
+        assert_eq!(Identity::of_alias(&ours.alias(Some("a/b"))), Some(ours));
+        for alias in [
+            "",
+            "loden:bridge",
+            "loden:a/b",
+            "loden:a/b/c/d",
+            "x loden:a/b/c",
+        ] {
+            assert_eq!(Identity::of_alias(alias), None, "{alias}");
+        }
+    }
+
     fn link(alias: Option<&str>, mac: Mac) -> Link {
         Link {
             index: hostnet::LinkIndex(9),
@@ -248,6 +275,8 @@ mod tests {
             prop_assert!(identity.host_mac().is_unicast());
             let alias = identity.alias(pod.as_deref());
             prop_assert!(alias.len() <= ALIAS_MAX);
+            let told = Identity::of_alias(&alias);
+            prop_assert!(told.is_none_or(|told| told == identity));
             prop_assert!(identity.owns(&link(Some(&alias), identity.host_mac())));
         }
     }

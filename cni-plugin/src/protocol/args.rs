@@ -78,13 +78,42 @@ pub struct Target {
     pub netns: Option<PathBuf>,
 }
 
+/// A verb with what it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Attach this one.
+    Add(Target),
+    /// Detach this one.
+    Del(Target),
+    /// Verify this one.
+    Check(Target),
+    /// Remove what is attached to nothing any more.
+    Gc,
+    /// Tell whether ADD would work.
+    Status,
+    /// Tell the supported versions.
+    Version,
+}
+
+impl Request {
+    /// The verb alone.
+    pub fn verb(&self) -> Verb {
+        match self {
+            Self::Add(_) => Verb::Add,
+            Self::Del(_) => Verb::Del,
+            Self::Check(_) => Verb::Check,
+            Self::Gc => Verb::Gc,
+            Self::Status => Verb::Status,
+            Self::Version => Verb::Version,
+        }
+    }
+}
+
 /// One call of the program, environment only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invocation {
     /// What to do.
-    pub verb: Verb,
-    /// About which interface; present for ADD, DEL and CHECK.
-    pub target: Option<Target>,
+    pub request: Request,
     /// `CNI_ARGS`.
     pub args: CniArgs,
     /// `CNI_PATH`: where plugins are.
@@ -121,17 +150,23 @@ impl Invocation {
             return Err(Error::MissingVariables { verb, missing });
         }
 
-        let target = match verb {
-            Verb::Add | Verb::Check | Verb::Del => Some(Target {
+        let target = || -> Result<Target, Error> {
+            Ok(Target {
                 container_id: container_id(text("CNI_CONTAINERID").unwrap_or_default())?,
                 ifname: interface_name(text("CNI_IFNAME").unwrap_or_default())?,
                 netns: raw("CNI_NETNS").map(PathBuf::from),
-            }),
-            Verb::Gc | Verb::Status | Verb::Version => None,
+            })
+        };
+        let request = match verb {
+            Verb::Add => Request::Add(target()?),
+            Verb::Check => Request::Check(target()?),
+            Verb::Del => Request::Del(target()?),
+            Verb::Gc => Request::Gc,
+            Verb::Status => Request::Status,
+            Verb::Version => Request::Version,
         };
         Ok(Some(Self {
-            verb,
-            target,
+            request,
             args: CniArgs::parse(&text("CNI_ARGS").unwrap_or_default()),
             path: raw("CNI_PATH")
                 .map(|path| std::env::split_paths(&path).collect())

@@ -135,12 +135,6 @@ pub enum Error {
         /// The first one that has the verb.
         since: SpecVersion,
     },
-    /// A verb of the specification that is not built in.
-    #[error("{verb} is not implemented by this version of the plugin")]
-    VerbNotImplemented {
-        /// The verb.
-        verb: Verb,
-    },
     /// The runtime's namespace cannot be used.
     #[error("{0}; the runtime must name the network namespace of a running sandbox in CNI_NETNS")]
     Netns(#[source] NetnsError),
@@ -163,6 +157,20 @@ pub enum Error {
         ifname: String,
         /// Path of the container's namespace.
         netns: PathBuf,
+    },
+    /// An attachment is not as it was made.
+    #[error("the container is no longer attached as it was: {what}; start it anew")]
+    Damaged {
+        /// What is wrong.
+        what: String,
+    },
+    /// No pod can be attached now.
+    #[error("no pod can be attached now: {reason}")]
+    NotReady {
+        /// Whether pods that are attached may be cut off too.
+        limited: bool,
+        /// Why, and what to do.
+        reason: String,
     },
     /// The config's bridge is something else.
     #[error(
@@ -238,6 +246,8 @@ mod code {
     pub(super) const INTERFACE_EXISTS: u32 = 102;
     /// The address that was asked for cannot be had.
     pub(super) const ADDRESS_UNAVAILABLE: u32 = 103;
+    /// CHECK found the attachment damaged.
+    pub(super) const DAMAGED: u32 = 104;
     /// The library's number for everything else.
     pub(super) const OTHER: u32 = 999;
 }
@@ -264,8 +274,7 @@ impl Error {
             Self::UnsupportedValue { .. } => 2,
             Self::InvalidVariable { .. }
             | Self::MissingVariables { .. }
-            | Self::UnknownCommand { .. }
-            | Self::VerbNotImplemented { .. } => 4,
+            | Self::UnknownCommand { .. } => 4,
             Self::Stdin(_) | Self::Stdout(_) => 5,
             Self::StdinEmpty
             | Self::StdinTooLong
@@ -275,6 +284,9 @@ impl Error {
             Self::SubnetFile { .. } => 11,
             Self::Netns(NetnsError::Missing { .. }) => 3,
             Self::Netns(NetnsError::NotANetns { .. }) | Self::OwnNetns { .. } => 8,
+            Self::NotReady { limited: false, .. } => 50,
+            Self::NotReady { limited: true, .. } => 51,
+            Self::Damaged { .. } => code::DAMAGED,
             Self::InterfaceExists { .. } | Self::NotABridge { .. } => code::INTERFACE_EXISTS,
             Self::Pool(error) => pool_code(error),
             Self::Leftover { error, .. } => error.code(),

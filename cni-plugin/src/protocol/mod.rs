@@ -10,7 +10,7 @@ pub mod json;
 pub mod result;
 pub mod version;
 
-pub use self::args::{Invocation, Target, Verb};
+pub use self::args::{Invocation, Request, Target, Verb};
 pub use self::config::Config;
 pub use self::error::Error;
 pub use self::result::AddResult;

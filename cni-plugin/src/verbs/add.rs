@@ -51,9 +51,7 @@ pub fn add(call: &Invocation, target: &Target, config: &Config) -> Result<Added,
     let sets = request::range_sets(&conf)?;
     let identity = request::identity(config, target);
     let owner = request::owner(target)?;
-    let data_dir = conf.ipam.data_dir.clone();
-    let data_dir = data_dir.unwrap_or_else(|| ipam::pool::DEFAULT_DIRECTORY.into());
-    let pool = request::pool(config, &data_dir)?;
+    let pool = request::pool(config, &request::data_dir(&conf))?;
 
     let expected = identity.host_name(0);
     let details = request::details(&conf, call, Some(record), &expected);

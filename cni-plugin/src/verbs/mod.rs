@@ -1,5 +1,8 @@
 //! The verbs of the CNI specification, one file each.
 
 pub mod add;
+pub mod check;
 pub mod del;
+pub mod gc;
+pub mod status;
 pub mod version;

@@ -27,15 +27,15 @@ fn refusal(changes: &[(&str, &str)]) -> Error {
 #[test]
 fn a_complete_environment_is_understood() {
     let call = invocation(&[]).unwrap().unwrap();
-    assert_eq!(call.verb, Verb::Add);
     assert_eq!(
-        call.target,
-        Some(Target {
+        call.request,
+        Request::Add(Target {
             container_id: "c1".to_owned(),
             ifname: "eth0".to_owned(),
             netns: Some("/run/netns/a".into()),
         })
     );
+    assert_eq!(call.request.verb(), Verb::Add);
     assert_eq!(call.path.len(), 2);
     assert_eq!(call.args.value("K8S_POD_NAME"), Some("web-0"));
     assert!(!call.netns_override);
@@ -106,7 +106,10 @@ fn a_missing_variable_comes_before_an_illegal_one() {
 #[test]
 fn del_needs_no_netns() {
     let call = invocation(&[("CNI_COMMAND", "DEL"), ("CNI_NETNS", "")]);
-    assert_eq!(call.unwrap().unwrap().target.unwrap().netns, None);
+    assert!(matches!(
+        call.unwrap().unwrap().request,
+        Request::Del(Target { netns: None, .. })
+    ));
 }
 
 #[test]
@@ -148,7 +151,7 @@ fn interface_names_follow_the_kernel() {
 #[test]
 fn verbs_without_container_ignore_its_variables() {
     let call = invocation(&[("CNI_COMMAND", "STATUS"), ("CNI_CONTAINERID", "/")]);
-    assert_eq!(call.unwrap().unwrap().target, None);
+    assert_eq!(call.unwrap().unwrap().request, Request::Status);
 }
 
 #[test]

@@ -1,0 +1,159 @@
+//! CHECK: whether an attachment still is what its ADD reported.
+//!
+//! Some runtimes ask right after the ADD and give the pod up on one bad answer, and plugins behind ours may change much:
+//! tuning changes MAC and MTU, sbr and vrf move routes to other tables. So this looks for what must be there whatever
+//! they do, and says nothing about the rest.
+
+use hostnet::{Link, Netlink, RouteFilter};
+use ipam::Attachment;
+use ipam::pool::Kind;
+use ipnetwork::IpNetwork;
+
+use crate::attachment::name::Identity;
+use crate::connect;
+use crate::protocol::result::AddResult;
+use crate::protocol::{Config, Error, Invocation, Target};
+use crate::{request, sandbox};
+
+/// Does it.
+///
+/// # Errors
+///
+/// [`Error::Damaged`] with what is wrong, [`Error::Netns`] when the container is gone, [`Error::MissingKey`] when the
+/// runtime does not tell what the ADD reported.
+pub fn check(call: &Invocation, target: &Target, config: &Config) -> Result<(), Error> {
+    let expected = config.previous_result()?.ok_or_else(|| Error::MissingKey {
+        key: "prevResult".to_owned(),
+    })?;
+    let (netns, _) = sandbox::open(target, call.netns_override)?;
+    let identity = request::identity(config, target);
+    let recorded = request::recorded(config, target)?;
+
+    let mut host = Netlink::open().map_err(Error::Netlink)?;
+    let host_end = check_host(&mut host, &identity, recorded.as_ref(), &expected)?;
+    netns.enter().map_err(Error::Netns)?;
+    let mut pod = Netlink::open().map_err(Error::Netlink)?;
+    check_pod(&mut pod, target, &host_end, &expected)
+}
+
+/// The host end, and the route to a routed pod.
+fn check_host(
+    host: &mut Netlink,
+    identity: &Identity,
+    recorded: Option<&Attachment>,
+    expected: &AddResult,
+) -> Result<Link, Error> {
+    let name = recorded.and_then(|attachment| attachment.details.host_ifname.as_deref());
+    let found = match connect::find(host, identity, name)? {
+        Some(link) => Some(link),
+        None => reported_end(host, expected)?,
+    };
+    let link = found.ok_or_else(|| damaged("the host's end of its link is gone"))?;
+    if !link.up {
+        return Err(damaged(&format!("the host's end {} is down", link.name)));
+    }
+    let routed = recorded.filter(|attachment| attachment.details.kind == Kind::Routed);
+    if let Some(attachment) = routed {
+        let routes = routes(host, Some(&link))?;
+        for held in &attachment.addresses {
+            if !routes.contains(&held.address.into()) {
+                let (address, name) = (held.address, &link.name);
+                return Err(damaged(&format!(
+                    "the host has no route to {address} by {name}"
+                )));
+            }
+        }
+    }
+    Ok(link)
+}
+
+/// An attachment that another plugin made, before ours took its place, has neither record nor mark.
+fn reported_end(host: &mut Netlink, expected: &AddResult) -> Result<Option<Link>, Error> {
+    for interface in &expected.interfaces {
+        if interface.sandbox.is_none() {
+            let link = host.link_by_name(&interface.name).map_err(Error::Netlink)?;
+            let veth = link.filter(|link| link.kind.as_deref() == Some("veth"));
+            if veth.is_some() {
+                return Ok(veth);
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn check_pod(
+    pod: &mut Netlink,
+    target: &Target,
+    host_end: &Link,
+    expected: &AddResult,
+) -> Result<(), Error> {
+    let ifname = &target.ifname;
+    let link = pod.link_by_name(ifname).map_err(Error::Netlink)?;
+    let link = link.ok_or_else(|| damaged(&format!("it has no interface {ifname}")))?;
+    if !link.up {
+        return Err(damaged(&format!("its interface {ifname} is down")));
+    }
+    if host_end.lower != Some(link.index) {
+        let name = &host_end.name;
+        return Err(damaged(&format!(
+            "its interface {ifname} is not the other end of {name}"
+        )));
+    }
+
+    let addresses = pod.addresses(Some(link.index)).map_err(Error::Netlink)?;
+    let routes = routes(pod, None)?;
+    for ip in ips_of(expected, ifname) {
+        let address = ip.address.ip();
+        if !addresses.iter().any(|known| known.address == address) {
+            return Err(damaged(&format!("its interface {ifname} lacks {address}")));
+        }
+        let Some(gateway) = ip.gateway else {
+            continue;
+        };
+        if !routes.iter().any(|route| route.contains(gateway)) {
+            return Err(damaged(&format!(
+                "it has no route to its gateway {gateway}"
+            )));
+        }
+    }
+    let lost = expected.routes.iter().find(|route| {
+        let dst = route.dst;
+        !routes
+            .iter()
+            .any(|known| known.network() == dst.network() && known.prefix() == dst.prefix())
+    });
+    match lost {
+        Some(route) => Err(damaged(&format!("it lacks the route to {}", route.dst))),
+        None => Ok(()),
+    }
+}
+
+/// The addresses that belong to this interface of the container.
+fn ips_of<'a>(
+    expected: &'a AddResult,
+    ifname: &str,
+) -> impl Iterator<Item = &'a crate::protocol::result::Ip> {
+    expected.ips.iter().filter(move |ip| {
+        let Some(index) = ip.interface else {
+            return true;
+        };
+        let interface = expected.interfaces.get(index);
+        interface.is_some_and(|known| known.name == ifname && known.sandbox.is_some())
+    })
+}
+
+/// Where routes of any table lead to.
+fn routes(place: &mut Netlink, link: Option<&Link>) -> Result<Vec<IpNetwork>, Error> {
+    let filter = RouteFilter {
+        link: link.map(|link| link.index),
+        ..RouteFilter::default()
+    };
+    let routes = place.routes(&filter).map_err(Error::Netlink)?;
+    Ok(routes.iter().map(|route| route.destination).collect())
+}
+
+fn damaged(what: &str) -> Error {
+    Error::Damaged {
+        what: what.to_owned(),
+    }
+}

@@ -1,0 +1,132 @@
+//! GC: detaches what the runtime no longer knows of.
+//!
+//! The runtime names the attachments that are valid. No list means no order (cnitool sends none), an empty list means that
+//! nothing is valid. Attachments that are young and still stand are spared for a while all the same: a list may be older
+//! than they are. One that nobody can be using, because its namespace is gone, is never spared.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hostnet::Netlink;
+use hostnet::netns::Netns;
+use ipam::pool::NetnsIdentity;
+use ipam::{Attachment, Owner, Pool};
+
+use crate::attachment::name::Identity;
+use crate::connect;
+use crate::protocol::json::Section;
+use crate::protocol::{Config, Error};
+use crate::request;
+
+/// How long a new attachment is spared (`gcGrace`, in seconds).
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The runtime's list.
+const VALID: &str = "cni.dev/valid-attachments";
+
+/// Does it.
+///
+/// # Errors
+///
+/// The first one, after everything else was tried.
+pub fn gc(config: &Config) -> Result<(), Error> {
+    let root = config.root();
+    if root.list(VALID)?.is_none() {
+        return Ok(());
+    }
+    let valid = valid(&root)?;
+    let grace = root
+        .number("gcGrace")?
+        .map(u64::from)
+        .map(Duration::from_secs);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let young = now.saturating_sub(grace.unwrap_or(GRACE)).as_secs();
+
+    let mut first = None;
+    for data_dir in request::data_dirs(config) {
+        let pool = request::pool(config, &data_dir)?;
+        for item in pool.attachments()? {
+            let outcome = item.map_err(Error::Pool).and_then(|attachment| {
+                let spared = attachment.created > young && stands(&attachment);
+                if spared || valid.contains(&attachment.owner) {
+                    return Ok(());
+                }
+                collect(&pool, &attachment)
+            });
+            first = first.or(outcome.err());
+        }
+    }
+    first = first.or(collect_unrecorded(config, &valid).err());
+    first.map_or(Ok(()), Err)
+}
+
+/// The attachments that are to stay.
+fn valid(root: &Section<'_>) -> Result<Vec<Owner>, Error> {
+    root.sections(VALID)?
+        .iter()
+        .map(|entry| {
+            let text = |key: &str| {
+                entry.string(key)?.ok_or_else(|| Error::MissingKey {
+                    key: entry.path_of(key),
+                })
+            };
+            Owner::new(text("containerID")?, text("ifname")?)
+                .map_err(|error| Error::Pool(error.into()))
+        })
+        .collect()
+}
+
+/// Whether the namespace that was attached is still where the runtime had it.
+fn stands(attachment: &Attachment) -> bool {
+    let Some(recorded) = &attachment.details.netns else {
+        return false;
+    };
+    let now = Netns::open(&recorded.path).and_then(|netns| netns.identity());
+    now.is_ok_and(|now| is_same(recorded, now))
+}
+
+fn is_same(recorded: &NetnsIdentity, now: hostnet::NetnsIdentity) -> bool {
+    (recorded.dev, recorded.ino) == (now.device, now.inode)
+}
+
+fn collect(pool: &Pool, attachment: &Attachment) -> Result<(), Error> {
+    let identity = Identity {
+        network: attachment.network.clone(),
+        container_id: attachment.owner.container_id().to_owned(),
+        ifname: attachment.owner.ifname().to_owned(),
+    };
+    let addresses: Vec<_> = attachment
+        .addresses
+        .iter()
+        .map(|held| held.address)
+        .collect();
+    connect::disconnect(
+        &identity,
+        attachment.details.host_ifname.as_deref(),
+        &addresses,
+    )?;
+    // In the meantime the same container may have been attached anew.
+    pool.release_if(&attachment.owner, |now| now == attachment)?;
+    Ok(())
+}
+
+/// Links of the network whose record is lost. Only here all links are looked at.
+fn collect_unrecorded(config: &Config, valid: &[Owner]) -> Result<(), Error> {
+    let mut host = Netlink::open().map_err(Error::Netlink)?;
+    for link in host.links().map_err(Error::Netlink)? {
+        let Some(identity) = link.alias.as_deref().and_then(Identity::of_alias) else {
+            continue;
+        };
+        let Ok(owner) = Owner::new(&identity.container_id, &identity.ifname) else {
+            continue;
+        };
+        if identity.network != config.name || valid.contains(&owner) {
+            continue;
+        }
+        if request::recorded_of(config, &owner)?.is_none() {
+            connect::disconnect(&identity, Some(&link.name), &[])?;
+        }
+    }
+    Ok(())
+}
