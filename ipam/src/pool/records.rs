@@ -1,5 +1,7 @@
 //! The attachments on disk: one JSON file for each, put in place in one step. They alone decide who holds an address.
 
+use std::io::ErrorKind;
+
 use super::attachment::Attachment;
 use super::disk::Disk;
 use super::error::PoolError;
@@ -37,7 +39,15 @@ pub(super) fn write(disk: &Disk, attachment: &Attachment) -> Result<(), PoolErro
     let name = attachment.owner.file_name();
     let bytes =
         serde_json::to_vec(attachment).map_err(|error| corrupt(disk, &name, error.to_string()))?;
-    disk.replace(DRAFT, path(&name), &bytes)
+    let put = || disk.replace(DRAFT, path(&name), &bytes);
+    match put() {
+        // Whoever was killed while making the directories may have come as far as that of the lock.
+        Err(PoolError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            disk.make_directory(DIRECTORY)?;
+            put()
+        }
+        done => done,
+    }
 }
 
 /// Removes a file; whether it was there.

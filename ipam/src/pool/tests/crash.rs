@@ -86,6 +86,16 @@ fn first_reservation_of_all() {
     stop_everywhere(&dual(), nothing, reserve);
 }
 
+/// Directories are made one after the other, which the probe counts as one change.
+#[test]
+fn first_reservation_stopped_between_two_directories() {
+    let bench = Bench::new();
+    std::fs::create_dir_all(bench.pool().disk.path("")).unwrap();
+    assert!(bench.release("victim").is_none());
+    bench.reserve("victim", &one());
+    bench.audit(&one());
+}
+
 #[test]
 fn reservation_of_a_fresh_address() {
     for sets in [one(), dual()] {
