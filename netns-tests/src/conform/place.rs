@@ -89,7 +89,11 @@ impl Place {
         })??;
         let kernel = Snapshot::of_network(self)?;
         let kernel = kernel.lines().map(without_bridge_mac).collect();
-        Ok(State { kernel, files })
+        Ok(State {
+            place: "on the host",
+            kernel,
+            files,
+        })
     }
 }
 
@@ -116,6 +120,7 @@ impl Container {
     pub(crate) fn state(&self) -> Result<State> {
         let kernel = Snapshot::of_network(self)?;
         Ok(State {
+            place: "in the container",
             kernel: kernel.lines().map(str::to_owned).collect(),
             files: BTreeSet::new(),
         })
@@ -158,6 +163,7 @@ impl Endpoint for Container {
 /// What a host or a container held at a time: the kernel's objects, and the names of files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State {
+    place: &'static str,
     kernel: BTreeSet<String>,
     files: BTreeSet<String>,
 }
@@ -174,7 +180,7 @@ impl State {
         if changes.is_empty() {
             return Ok(());
         }
-        fails(changes.join("; "))
+        fails(format!("{}: {}", self.place, changes.join("; ")))
     }
 
     /// What this had and `later` has no more.

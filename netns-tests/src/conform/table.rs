@@ -197,7 +197,9 @@ fn reasons(report: &Report, style: Style) -> String {
     for entry in &report.checks {
         for finding in &entry.findings {
             if let Outcome::NotApplicable { reason } = &finding.outcome {
-                let ids = reasons.entry(reason).or_default();
+                // What exactly went wrong there stands with the check that is about it.
+                let (short, _) = reason.split_once(": ").unwrap_or((reason, ""));
+                let ids = reasons.entry(short).or_default();
                 if ids.last() != Some(&entry.id) {
                     ids.push(entry.id);
                 }

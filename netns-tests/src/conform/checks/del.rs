@@ -209,8 +209,10 @@ fn twice(scene: &Scene<'_>) -> Verdict {
 }
 
 fn before_add(scene: &Scene<'_>) -> Verdict {
-    let before = scene.settled()?;
+    // Another container is there, and with it what stays for good, such as a bridge.
+    scene.attached()?;
     let container = scene.container()?;
+    let before = scene.host.state()?;
     scene.own_call(&container).run()?.success()?;
     scene.host.state()?.same_as(&before)
 }

@@ -24,7 +24,7 @@ fn right(version: SpecVersion) -> Value {
             {"address": "10.1.2.3/24", "gateway": "10.1.2.1", "interface": 1},
             {"address": "fd00::3/64", "interface": 0},
         ],
-        "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.2.1"}, {"dst": "::/0"}],
+        "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.2.1"}, {"dst": "::/0", "gw": null}],
         "dns": {"nameservers": ["10.1.2.1"], "domain": "x", "search": ["y"], "options": ["z"]},
     });
     if version < SpecVersion::V100 {
@@ -54,7 +54,7 @@ fn each_wrong_value_is_named() {
     let wrong = [
         ("/cniVersion", json!(null), "cniVersion is missing"),
         ("/cniVersion", json!(""), "cniVersion is empty"),
-        ("/interfaces", json!({}), "interfaces: not a list"),
+        ("/routes", json!({}), "routes: not a list"),
         (
             "/interfaces/1/name",
             json!(""),
