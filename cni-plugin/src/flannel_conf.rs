@@ -83,6 +83,10 @@ impl<'a> FlannelConf<'a> {
                 object.set(key, value.clone());
             }
         }
+        // A well-known member of every config (specification, section 1), which flannel's program forgets.
+        if let Some(dns) = self.config.object.member("dns") {
+            object.set_default("dns", dns.clone());
+        }
         object.set("ipam", self.ipam_of(env));
         object
     }
@@ -183,7 +187,7 @@ mod tests {
     #[test]
     fn everything_given_is_kept_except_the_ranges() {
         let conf = r#"{"name":"cbr0","cniVersion":"0.3.1","type":"flannel",
-            "runtimeConfig":{"mac":"0a:00:00:00:00:01"},
+            "runtimeConfig":{"mac":"0a:00:00:00:00:01"}, "dns":{"nameservers":["9.9.9.9"]},
             "ipam":{"type":"host-local","dataDir":"/x","subnet":"9.0.0.0/8","ranges":[],"routes":[{"dst":"0.0.0.0/0"}]},
             "delegate":{"MTU":1400,"ipMasq":true,"isGateway":false,"hairpinMode":true,"vlan":3}}"#;
         assert_eq!(
@@ -191,7 +195,7 @@ mod tests {
             serde_json::json!({
                 "name": "cbr0", "cniVersion": "0.3.1", "type": "bridge",
                 "ipMasq": true, "MTU": 1400, "isGateway": false, "hairpinMode": true, "vlan": 3,
-                "runtimeConfig": {"mac": "0a:00:00:00:00:01"},
+                "runtimeConfig": {"mac": "0a:00:00:00:00:01"}, "dns": {"nameservers": ["9.9.9.9"]},
                 "ipam": {
                     "type": "host-local", "dataDir": "/x", "subnet": "9.0.0.0/8",
                     "ranges": [[{"subnet": "10.1.17.0/24"}]],
