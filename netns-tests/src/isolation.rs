@@ -33,6 +33,9 @@ pub const REFUSED: i32 = 125;
 /// Why a process ends at once that is started too late.
 const GONE: &str = "the process that wanted these namespaces is gone";
 
+/// A directory that exists only inside, and with the namespaces goes.
+pub const PRIVATE_DIRECTORY: &str = root::LAB;
+
 /// Where this process stands.
 #[derive(Debug)]
 pub enum Side {

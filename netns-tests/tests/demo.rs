@@ -129,7 +129,11 @@ fn a_demo_interrupted_or_terminated_leaves_nothing() -> Result<()> {
 
 fn the_lab_opens_a_shell_with_all_hosts_in_reach() -> Result<()> {
     let before = machine()?;
-    let mut child = demo("lab")?.stdin(Stdio::piped()).spawn()?;
+    // Started in a directory that is private inside, as every other the lab writes to.
+    let mut child = demo("lab")?
+        .current_dir("/tmp")
+        .stdin(Stdio::piped())
+        .spawn()?;
     let script = "on a hostname && on b/b2 ip -br link show dev eth0 && on a/a1 ping -c1 -W5 198.51.100.1 \
                   && on etcd etcdctl get --prefix --keys-only /coreos.com/network/subnets && echo all of it worked\n";
     child

@@ -7,7 +7,7 @@
 use std::env;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
@@ -109,7 +109,7 @@ pub(super) fn assemble(keep: &[PathBuf]) -> Result<()> {
     }
     symlink("/run", "/var/run").context("/var/run cannot be made")?;
     link_etc().context("/etc cannot be shown inside")?;
-    for directory in keep.iter().filter(|directory| is_private(directory)) {
+    for directory in keep.iter().filter(|directory| is_below_private(directory)) {
         let original = in_machine(directory);
         if original.is_dir() {
             fs::create_dir_all(directory)
@@ -205,14 +205,19 @@ fn mount_shared_memory() -> Result<()> {
     Ok(())
 }
 
+/// Whether a path is not the machine's inside.
 pub(crate) fn is_private(path: &Path) -> bool {
-    if path.starts_with(SHARED_MEMORY) {
-        return true;
-    }
-    let Some(Component::Normal(top)) = path.components().nth(1) else {
-        return false;
-    };
-    PRIVATE.iter().any(|private| top == *private)
+    private_directories().any(|private| path.starts_with(private))
+}
+
+/// Whether a path lies below a private directory. That itself is nothing to keep: it would not be private any more.
+fn is_below_private(path: &Path) -> bool {
+    private_directories().any(|private| path.starts_with(&private) && path != private)
+}
+
+fn private_directories() -> impl Iterator<Item = PathBuf> {
+    let top = PRIVATE.iter().map(|name| Path::new("/").join(name));
+    top.chain([PathBuf::from(SHARED_MEMORY)])
 }
 
 pub(crate) fn in_machine(path: &Path) -> PathBuf {

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use netns_tests::{Address, Endpoint, Namespaces};
+use netns_tests::{Address, Endpoint, Namespaces, isolation};
 
 use crate::cluster::Cluster;
 use crate::screen::Screen;
 
-/// Where the helper programs of the shell are; private to the lab.
-const HELPERS: &str = "/tmp/loden-lab";
+/// Where the helper programs of the shell are.
+const HELPERS: &str = "bin";
 
 pub(crate) fn run(screen: &Screen) -> Result<()> {
     screen.title("Loden: three hosts to play with");
@@ -91,8 +91,10 @@ fn invite(screen: &Screen, cluster: &Cluster) -> Result<()> {
 
 /// Writes the program `on` and the shell's start file; the directory they are in.
 fn write_helpers(cluster: &Cluster) -> Result<PathBuf> {
-    let directory = PathBuf::from(HELPERS);
-    fs::create_dir_all(&directory).with_context(|| format!("{HELPERS} cannot be made"))?;
+    // Under the lab's own directory: others may be the machine's.
+    let directory = Path::new(isolation::PRIVATE_DIRECTORY).join(HELPERS);
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("{} cannot be made", directory.display()))?;
     let mut places = String::new();
     let mut place = |name: &str, namespaces: &Namespaces| {
         writeln!(places, "{name}) where='{}' ;;", nsenter_options(namespaces)).ok();
