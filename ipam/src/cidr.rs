@@ -18,7 +18,7 @@ mod text;
 
 pub use either::Cidr;
 pub use text::CidrError;
-pub(crate) use text::{prefix_length, shortened};
+pub(crate) use text::{on_one_line, prefix_length, shortened};
 
 use text::split;
 

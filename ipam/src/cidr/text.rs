@@ -1,6 +1,7 @@
 //! Reading subnets, and what is said of texts that are none.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::str::FromStr;
 
 use super::Cidr;
@@ -90,19 +91,51 @@ pub(crate) fn prefix_length(text: &str) -> Option<u8> {
 }
 
 /// Texts from outside end up in error messages, so they are cut to a length that fits a log line and kept on one.
+/// Shortening a shortened text changes nothing.
 pub(crate) fn shortened(text: &str) -> String {
     const LONGEST: usize = 100;
-    let mut shortened = String::new();
-    for (place, character) in text.chars().enumerate() {
-        if place == LONGEST {
-            shortened.push('…');
-            break;
-        }
-        if character.is_control() {
-            shortened.extend(character.escape_default());
-        } else {
-            shortened.push(character);
-        }
+    let mut characters = escaped(text);
+    let mut shortened: String = characters.by_ref().take(LONGEST).collect();
+    if characters.next().is_some() {
+        shortened.push('…');
     }
     shortened
+}
+
+/// A path whole, but on one line: other programs may have put any characters into names.
+pub(crate) fn on_one_line(path: &Path) -> String {
+    escaped(&path.to_string_lossy()).collect()
+}
+
+fn escaped(text: &str) -> impl Iterator<Item = char> {
+    text.chars().flat_map(|character| {
+        let control = character.is_control();
+        let escape = control.then(|| character.escape_default());
+        let plain = (!control).then_some(character);
+        escape.into_iter().flatten().chain(plain)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_and_control_characters_written_out() {
+        assert_eq!(shortened(&"ä".repeat(100)), "ä".repeat(100));
+        assert_eq!(shortened(&"ä".repeat(101)), format!("{}…", "ä".repeat(100)));
+        assert_eq!(shortened("a\n\0b"), r"a\n\u{0}b");
+        assert_eq!(on_one_line(Path::new("/x/a\tb")), r"/x/a\tb");
+    }
+
+    proptest! {
+        #[test]
+        fn shortening_again_changes_nothing(text in "[\0-\u{1f}a-zä]{0,150}") {
+            let once = shortened(&text);
+            prop_assert!(!once.chars().any(char::is_control));
+            prop_assert_eq!(shortened(&once), once);
+        }
+    }
 }

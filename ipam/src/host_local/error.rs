@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Holder;
+use crate::cidr::on_one_line;
 use crate::pool::NameError;
 
 /// Why reservations of host-local cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum HostLocalError {
     /// Others kept the lock all the time.
-    #[error("the reservations of host-local were locked by others for {} ms; try again, and if this lasts look for a process that hangs with {} open", waited.as_millis(), path.display())]
+    #[error("the reservations of host-local were locked by others for {} ms; try again, and if this lasts look for a process that hangs with {} open", waited.as_millis(), on_one_line(path))]
     Busy {
         /// The lock file.
         path: PathBuf,
@@ -21,7 +22,10 @@ pub enum HostLocalError {
         waited: Duration,
     },
     /// A file cannot be read, written or removed.
-    #[error("{what} {}, where host-local keeps reservations: {source}; check that its file system has room and is writable", path.display())]
+    #[error(
+        "{what} {}, where host-local keeps reservations: {source}; check that its file system has room and is writable",
+        on_one_line(path)
+    )]
     Io {
         /// What was tried.
         what: &'static str,

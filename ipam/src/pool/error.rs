@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::attachment::Attachment;
 use super::owner::{NameError, Owner};
 use super::range::RangeError;
+use crate::cidr::on_one_line;
 
 /// Why a pool cannot do what it was asked. Nothing has changed then, but for [`PoolError::Io`], after which the pool puts
 /// itself in order at the next use.
@@ -34,7 +35,7 @@ pub enum PoolError {
         source: io::Error,
     },
     /// Others kept the pool locked all the time.
-    #[error("the address pool {} was locked by others for {} ms; try again, and if this lasts look for a process that hangs with that file open", path.display(), waited.as_millis())]
+    #[error("the address pool {} was locked by others for {} ms; try again, and if this lasts look for a process that hangs with that file open", on_one_line(path), waited.as_millis())]
     Busy {
         /// The lock file.
         path: PathBuf,
@@ -42,7 +43,10 @@ pub enum PoolError {
         waited: Duration,
     },
     /// A file of the pool says nothing sensible.
-    #[error("{} cannot be understood: {reason}; no address is given as long as it is there. Find out which pod it belongs to, delete that pod, then the file", path.display())]
+    #[error(
+        "{} cannot be understood: {reason}; no address is given as long as it is there. Find out which pod it belongs to, delete that pod, then the file",
+        on_one_line(path)
+    )]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -72,7 +76,10 @@ pub enum PoolError {
         address: IpAddr,
     },
     /// A file cannot be read, written or removed.
-    #[error("{what} {} of the address pool: {source}; check that its file system has room and is writable", path.display())]
+    #[error(
+        "{what} {} of the address pool: {source}; check that its file system has room and is writable",
+        on_one_line(path)
+    )]
     Io {
         /// What was tried.
         what: &'static str,

@@ -89,7 +89,7 @@ impl fmt::Display for Owner {
         write!(
             f,
             "{} of container {}",
-            self.ifname,
+            shortened(&self.ifname),
             shortened(&self.container_id)
         )
     }
@@ -236,6 +236,12 @@ mod tests {
                 "{ifname:?} was taken"
             );
         }
+    }
+
+    #[test]
+    fn an_owner_is_told_on_one_line() {
+        let owner = Owner::new("a", "e\u{1}\u{7f}").unwrap();
+        assert_eq!(owner.to_string(), r"e\u{1}\u{7f} of container a");
     }
 
     #[test]
