@@ -15,6 +15,9 @@ mod attr;
 mod change;
 mod error;
 mod fdb;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod link;
 mod mac;
 mod monitor;

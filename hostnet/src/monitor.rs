@@ -220,7 +220,7 @@ fn collect(
     }
 }
 
-fn decode_route(message: &Message<'_>) -> Option<Notice> {
+pub(crate) fn decode_route(message: &Message<'_>) -> Option<Notice> {
     let payload = message.payload;
     // Of each pair of types the odd one says that something was taken away.
     let removed = message.kind & 1 == 1;
@@ -261,7 +261,7 @@ fn decode_route(message: &Message<'_>) -> Option<Notice> {
     }
 }
 
-fn decode_firewall(message: &Message<'_>) -> Option<Notice> {
+pub(crate) fn decode_firewall(message: &Message<'_>) -> Option<Notice> {
     // The upper byte is the subsystem, the lower the kind of change.
     let [_, subsystem] = message.kind.to_le_bytes();
     (subsystem == NFNL_SUBSYS_NFTABLES).then_some(Notice::Firewall)

@@ -177,6 +177,14 @@ pub(crate) struct Datagram<'a> {
     bytes: &'a [u8],
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl<'a> Datagram<'a> {
+    /// Bytes that did not come from a socket.
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+}
+
 impl<'a> Iterator for Datagram<'a> {
     type Item = Message<'a>;
 

@@ -12,6 +12,8 @@ mod compile;
 mod compiled;
 mod drift;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod instruction;
 mod listing;
 mod message;

@@ -10,13 +10,6 @@ impl Socket {
     }
 }
 
-impl<'a> Datagram<'a> {
-    /// Bytes that did not come from a socket.
-    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes }
-    }
-}
-
 proptest! {
     #[test]
     fn arbitrary_bytes_are_split_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {

@@ -89,7 +89,6 @@ impl Header {
     /// The header with its checksum and a clear dirty flag.
     pub(super) fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
-        bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..72].copy_from_slice(&self.boot_id);
         bytes[72] = if self.window.v4 { 4 } else { 6 };
         bytes[80..96].copy_from_slice(&self.window.start.to_le_bytes());
@@ -105,8 +104,7 @@ impl Header {
         for (place, number) in bytes[112..136].chunks_exact_mut(4).zip(numbers) {
             place.copy_from_slice(&number.to_le_bytes());
         }
-        let sum = fnv1a_64(&bytes[..SUMMED]);
-        bytes[SUMMED..DIRTY].copy_from_slice(&sum.to_le_bytes());
+        seal(&mut bytes);
         bytes
     }
 
@@ -137,6 +135,14 @@ impl Header {
         };
         Some((header, bytes[DIRTY] != 0))
     }
+}
+
+/// Completes a header: mark, checksum, clear dirty flag.
+pub(super) fn seal(bytes: &mut [u8; HEADER_LEN]) {
+    bytes[..8].copy_from_slice(&MAGIC);
+    let sum = fnv1a_64(&bytes[..SUMMED]);
+    bytes[SUMMED..DIRTY].copy_from_slice(&sum.to_le_bytes());
+    bytes[DIRTY] = 0;
 }
 
 impl Slot {
