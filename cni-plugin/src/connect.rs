@@ -67,10 +67,11 @@ impl Connected {
                     .map(drop)
             }
             Kind::Bridge(conf) => {
+                self.inside(plan, &bridge::pod(plan, pod))?;
+                // Last, since an end that is marked counts as complete.
                 self.host
                     .apply(&bridge::port(conf, plan, link.index))
                     .map_err(Error::Refused)?;
-                self.inside(plan, &bridge::pod(plan, pod))?;
                 await_port(&mut self.host, link.index)
             }
         }
@@ -195,16 +196,12 @@ pub fn find(
 /// The bridge with all it needs; made if need be. One that another ADD made in the meantime is as good.
 fn ensure_bridge(host: &mut Netlink, conf: &BridgeConf, plan: &Plan) -> Result<Link, Error> {
     let found = host.link_by_name(&conf.name).map_err(Error::Netlink)?;
-    let mut changes = Vec::new();
     let bridge = match found {
         Some(found) => a_bridge(found)?,
         None => {
             let create = Change::AddLink(bridge::create(conf, &plan.addresses));
             match host.apply_and_link(&[create], &conf.name) {
-                Ok(made) => {
-                    changes.push(Change::SetLink(bridge::mark(made.index, plan.mtu)));
-                    made
-                }
+                Ok(made) => made,
                 Err(refusals) if refusals.iter().all(hostnet::Refused::is_exists) => {
                     let other = host.link_by_name(&conf.name).map_err(Error::Netlink)?;
                     a_bridge(other.ok_or(Error::Refused(refusals))?)?
@@ -213,9 +210,11 @@ fn ensure_bridge(host: &mut Netlink, conf: &BridgeConf, plan: &Plan) -> Result<L
             }
         }
     };
-    if !changes.is_empty() {
+    let mut changes = Vec::new();
+    if bridge::is_unfinished(&bridge) {
         guard(&conf.name)?;
         share_segment(&conf.name)?;
+        changes.push(Change::SetLink(bridge::finish(bridge.index, plan.mtu)));
     }
     changes.extend(bridge::settle(conf, plan, &bridge));
     if changes.is_empty() {

@@ -11,7 +11,8 @@ use super::conf::BridgeConf;
 use super::name::{BRIDGE_ALIAS, mac_of};
 use super::{Plan, PodAddress, without_detection};
 
-/// The bridge, for when it is not there.
+/// The bridge, for when it is not there. It stays down until it is [finished](finish), so that one whose maker was killed
+/// is known.
 pub fn create(conf: &BridgeConf, addresses: &[PodAddress]) -> NewLink {
     let gateway = addresses.iter().find_map(|pod| pod.gateway);
     let mac = gateway
@@ -19,17 +20,22 @@ pub fn create(conf: &BridgeConf, addresses: &[PodAddress]) -> NewLink {
         .map_or_else(Mac::random_local, mac_of);
     NewLink {
         mac: Some(mac),
-        up: true,
         ..NewLink::new(&conf.name, NewLinkKind::Bridge(Bridge::default()))
     }
 }
 
+/// Whether nobody uses the bridge yet: it was made a moment ago, by whomever, or by an ADD that was killed.
+pub fn is_unfinished(bridge: &Link) -> bool {
+    !bridge.up && bridge.alias.as_deref().is_none_or(str::is_empty)
+}
+
 /// What makes a new bridge ours. The kernel takes no alias from the message that makes a link, and an MTU only as long as
 /// there is no port; set by itself it stays.
-pub fn mark(bridge: LinkIndex, mtu: Option<u32>) -> LinkChange {
+pub fn finish(bridge: LinkIndex, mtu: Option<u32>) -> LinkChange {
     LinkChange {
         alias: Some(BRIDGE_ALIAS.to_owned()),
         mtu,
+        up: Some(true),
         ..LinkChange::new(bridge)
     }
 }
@@ -58,7 +64,7 @@ pub fn settle(conf: &BridgeConf, plan: &Plan, bridge: &Link) -> Vec<Change> {
     changes
 }
 
-/// What the port needs beside its master, before the pod's end goes up.
+/// What the port needs beside its master.
 pub fn port(conf: &BridgeConf, plan: &Plan, link: LinkIndex) -> Vec<Change> {
     vec![Change::SetLink(LinkChange {
         hairpin: conf.hairpin.then_some(true),

@@ -64,12 +64,18 @@ impl Identity {
         }
     }
 
-    /// Whether this is the host end of this attachment: by its alias, or, where somebody took that away, by its MAC.
+    /// Whether this is the host end of this attachment: by its alias, or, where it has none (yet), by its MAC.
     pub fn owns(&self, link: &Link) -> bool {
         match link.alias.as_deref().filter(|alias| !alias.is_empty()) {
-            Some(alias) => alias.split(' ').next() == Some(self.mark().as_str()),
+            Some(_) => self.marks(link),
             None => link.mac == Some(self.host_mac()) && link.kind.as_deref() == Some("veth"),
         }
+    }
+
+    /// Whether the link bears the alias of this attachment, which an ADD gives it last of all.
+    pub fn marks(&self, link: &Link) -> bool {
+        let alias = link.alias.as_deref();
+        alias.and_then(|alias| alias.split(' ').next()) == Some(self.mark().as_str())
     }
 
     /// Whose interface bears this alias, if it tells.

@@ -227,11 +227,28 @@ fn a_new_bridge_has_a_lasting_mac() {
         link.to_string(),
         "link cni0 type bridge address 0a:58:0a:f4:01:01"
     );
-    assert!(link.up);
+    assert!(!link.up);
     assert_eq!(
-        bridge::mark(LinkIndex(3), Some(1450)).to_string(),
-        "link 3 mtu 1450 alias \"loden:bridge\""
+        bridge::finish(LinkIndex(3), Some(1450)).to_string(),
+        "link 3 mtu 1450 alias \"loden:bridge\" up"
     );
+}
+
+#[test]
+fn a_bridge_whose_maker_was_killed_is_finished() {
+    let made = Link {
+        alias: None,
+        up: false,
+        ..bridge()
+    };
+    assert!(bridge::is_unfinished(&made));
+    let foreign = Link { up: true, ..made };
+    assert!(!bridge::is_unfinished(&foreign));
+    let stopped = Link {
+        up: false,
+        ..bridge()
+    };
+    assert!(!bridge::is_unfinished(&stopped));
 }
 
 #[test]

@@ -105,8 +105,8 @@ fn reserve(
     }
 }
 
-/// Whether a recorded attachment still stands: its host end is there, and it leads to the namespace that is to be
-/// attached now. A container has one namespace only, so that another one means that the container was restarted.
+/// Whether a recorded attachment still stands: its host end is there and complete, and it leads to the namespace that is to
+/// be attached now. A container has one namespace only, so that another one means that the container was restarted.
 fn is_alive(identity: &Identity, existing: &Attachment, now: &Details) -> Result<bool, Error> {
     let identity_of =
         |details: &Details| details.netns.as_ref().map(|netns| (netns.dev, netns.ino));
@@ -115,7 +115,7 @@ fn is_alive(identity: &Identity, existing: &Attachment, now: &Details) -> Result
     }
     let mut host = Netlink::open().map_err(Error::Netlink)?;
     let link = connect::find(&mut host, identity, existing.details.host_ifname.as_deref())?;
-    Ok(link.is_some())
+    Ok(link.is_some_and(|link| identity.marks(&link)))
 }
 
 /// Puts the plan into the kernel. If the host end got another name than expected, the record learns of it.
