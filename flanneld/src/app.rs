@@ -32,10 +32,8 @@ const SLOW_START: Duration = Duration::from_secs(5);
 /// What the flags and the network configuration come to.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Which interface and which addresses are asked for.
-    pub ifaces: Vec<String>,
-    /// Addresses to publish.
-    pub public: PerFamily<std::net::Ipv4Addr, std::net::Ipv6Addr>,
+    /// Which interface and which addresses are asked for. Whether a family is used is for the network configuration to say.
+    pub uplink: Wanted,
     /// The file for the CNI program.
     pub subnet_file: PathBuf,
     /// Which firewall rules are wanted.
@@ -72,10 +70,15 @@ impl Settings {
     /// Takes from the flags what the daemon itself needs.
     pub fn from_args(args: &Args) -> Self {
         Self {
-            ifaces: args.iface.clone(),
-            public: PerFamily {
-                v4: args.public_ip.0,
-                v6: args.public_ipv6.0,
+            uplink: Wanted {
+                ifaces: args.iface.clone(),
+                patterns: args.iface_regex.clone(),
+                reach: args.iface_can_reach.0,
+                public: PerFamily {
+                    v4: args.public_ip.0,
+                    v6: args.public_ipv6.0,
+                },
+                ..Wanted::default()
             },
             subnet_file: args.subnet_file.clone(),
             firewall: Firewall {
@@ -118,7 +121,7 @@ async fn serve<S: LeaseStore>(settings: Settings, store: S) -> Result<(), Fatal>
     }
     let mut netlink = Netlink::open().map_err(KernelError::from)?;
     let wanted = wanted_uplink(&settings, &conf);
-    let uplink = HostView::observe(&mut netlink)?.choose(&wanted)?;
+    let uplink = HostView::observe(&mut netlink, &wanted)?.choose(&wanted)?;
     tell_uplink(&uplink);
     let network = Network::new(&conf, &uplink, &present_macs(&mut netlink, &conf)?)?;
 
@@ -155,10 +158,9 @@ async fn serve<S: LeaseStore>(settings: Settings, store: S) -> Result<(), Fatal>
 
 fn wanted_uplink(settings: &Settings, conf: &NetConf) -> Wanted {
     Wanted {
-        ifaces: settings.ifaces.clone(),
-        public: settings.public,
         ipv4: conf.networks.v4.is_some(),
         ipv6: conf.networks.v6.is_some(),
+        ..settings.uplink.clone()
     }
 }
 

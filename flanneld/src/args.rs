@@ -56,7 +56,7 @@ pub struct Args {
     pub iface: Vec<String>,
     /// Pattern for that interface's addresses or name; taken after every --iface
     #[arg(long)]
-    pub iface_regex: Vec<String>,
+    pub iface_regex: Vec<regex_lite::Regex>,
     /// Take the interface through which this address is reached
     #[arg(long, value_parser = optional::<std::net::IpAddr>, default_value = "")]
     pub iface_can_reach: OptionalArg<std::net::IpAddr>,

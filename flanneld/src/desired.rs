@@ -32,6 +32,8 @@ pub struct Desired {
     pub complete: bool,
     /// The uplink, where routes to peers may leave by it.
     pub uplink: Option<LinkIndex>,
+    /// The prefix lengths of nodes' subnets: whether it is IPv4, and the length.
+    pub subnet_sizes: BTreeSet<(bool, u8)>,
     /// The pod networks: addresses, routes and neighbours on our devices are ours only inside them.
     pub networks: Vec<IpNetwork>,
 }

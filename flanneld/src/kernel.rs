@@ -246,7 +246,9 @@ impl Worker {
         };
         match notice {
             Notice::Firewall => false,
-            Notice::Link { index, name, .. } => desired.devices.contains_key(name) || ours(*index),
+            Notice::Link { index, name, .. } => {
+                desired.devices.contains_key(name) || ours(*index) || desired.uplink == Some(*index)
+            }
             Notice::Address { link, .. } | Notice::Neighbour { link, .. } => ours(*link),
             Notice::Route {
                 destination, link, ..

@@ -125,6 +125,10 @@ impl Network {
             Self::Vxlan(network) => network.desired(own, leases),
         };
         desired.complete = own.is_some();
+        let sizes = own.into_iter().flat_map(|own| own.each());
+        desired.subnet_sizes = sizes
+            .map(|subnet: Cidr| (subnet.is_v4(), subnet.prefix()))
+            .collect();
         // One reason a lease is enough, and the families often share it.
         skipped.dedup_by(|later, earlier| later == earlier);
         (desired, skipped)

@@ -29,7 +29,7 @@ const IPV6_DEFAULT_METRIC: u32 = 1024;
 pub struct Observed {
     /// The devices that carry the names of ours.
     pub devices: BTreeMap<String, ObservedDevice>,
-    /// Routes of the main table that leave by such a device or carry our protocol number.
+    /// Routes of the main table that leave by such a device or by the uplink, or that carry our protocol number.
     pub routes: Vec<Route>,
     /// What the files of [`Desired::sysctls`] say; a file that is not there is absent.
     pub sysctls: BTreeMap<String, String>,
@@ -409,21 +409,33 @@ impl<'a> Planner<'a> {
     }
 
     fn is_ours(&self, route: &Route) -> bool {
-        if !self
-            .desired
-            .networks
+        let networks = &self.desired.networks;
+        if !networks
             .iter()
             .any(|network| contains(network, &route.destination))
         {
             return false;
         }
-        let on_our_device = route.link.is_some_and(|link| {
-            self.observed
-                .devices
-                .values()
-                .any(|found| found.link.index == link)
-        });
-        route.protocol == ROUTE_PROTOCOL || (on_our_device && route.protocol == ROUTE_PROTOCOL_BOOT)
+        let devices = &self.observed.devices;
+        let on_our_device = route
+            .link
+            .is_some_and(|link| devices.values().any(|found| found.link.index == link));
+        match route.protocol {
+            ROUTE_PROTOCOL => true,
+            ROUTE_PROTOCOL_BOOT => on_our_device || self.is_flannels_direct(route),
+            _ => false,
+        }
+    }
+
+    /// Whether flannel's host-gw or DirectRouting left it: a plain route to a subnet of a node's size over the uplink.
+    fn is_flannels_direct(&self, route: &Route) -> bool {
+        let sizes = &self.desired.subnet_sizes;
+        route.link.is_some()
+            && route.link == self.desired.uplink
+            && route.gateway.is_some()
+            && route.nexthops <= 1
+            && metric(route) == metric(&Route::new(route.destination))
+            && sizes.contains(&(route.destination.is_ipv4(), route.destination.prefix()))
     }
 
     /// What the ready devices hold, by device and key.

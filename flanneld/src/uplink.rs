@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hostnet::{Address, AddressFamily, Link, LinkIndex, Netlink, Route, RouteFilter, Scope};
 use ipam::PerFamily;
 use ipnetwork::IpNetwork;
+use regex_lite::Regex;
 use thiserror::Error;
 
 pub use self::follow::follow;
@@ -42,12 +43,37 @@ impl Uplink {
 pub struct Wanted {
     /// Names or addresses (`--iface`), the first that fits is taken.
     pub ifaces: Vec<String>,
+    /// Patterns for addresses or names (`--iface-regex`), taken when no `ifaces` fits.
+    pub patterns: Vec<Regex>,
+    /// An address that is reached over the uplink (`--iface-can-reach`), taken last.
+    pub reach: Option<IpAddr>,
     /// Addresses to publish (`--public-ip`, `--public-ipv6`).
     pub public: PerFamily<Ipv4Addr, Ipv6Addr>,
     /// Whether the network carries IPv4 and so needs an IPv4 address here.
     pub ipv4: bool,
     /// The same for IPv6.
     pub ipv6: bool,
+}
+
+impl Wanted {
+    /// Whether a flag says which interface it should be.
+    fn names_one(&self) -> bool {
+        !self.ifaces.is_empty() || !self.patterns.is_empty() || self.reach.is_some()
+    }
+
+    fn flags(&self) -> String {
+        let ifaces = self.ifaces.iter().map(|name| format!("--iface={name}"));
+        let patterns = self.patterns.iter().map(|p| format!("--iface-regex={p}"));
+        let reach = self
+            .reach
+            .iter()
+            .map(|to| format!("--iface-can-reach={to}"));
+        ifaces
+            .chain(patterns)
+            .chain(reach)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
 }
 
 /// What this host has to choose from.
@@ -59,6 +85,8 @@ pub struct HostView {
     pub addresses: Vec<Address>,
     /// The main table's default routes of both families.
     pub default_routes: Vec<Route>,
+    /// The way to [`Wanted::reach`], if that was asked for and there is one.
+    pub way: Option<Route>,
 }
 
 /// Why there is no uplink.
@@ -67,11 +95,11 @@ pub enum UplinkError {
     /// The kernel was not to be asked.
     #[error("cannot look at this host's interfaces: {0}")]
     Observe(String),
-    /// No `--iface` fits.
-    #[error("none of --iface {} is the name or address of an interface here; there are: {present}", .wanted.join(", "))]
+    /// No `--iface`, `--iface-regex` or `--iface-can-reach` fits.
+    #[error("no interface here fits {wanted}; there are: {present}")]
     NoSuchIface {
-        /// What was asked for.
-        wanted: Vec<String>,
+        /// What was asked for, as flags.
+        wanted: String,
         /// What there is.
         present: String,
     },
@@ -111,7 +139,7 @@ impl HostView {
     ///
     /// # Errors
     /// [`UplinkError::Observe`] with the kernel's reason.
-    pub fn observe(netlink: &mut Netlink) -> Result<Self, UplinkError> {
+    pub fn observe(netlink: &mut Netlink, wanted: &Wanted) -> Result<Self, UplinkError> {
         let links = netlink.links().map_err(observe_error)?;
         let addresses = netlink.addresses(None).map_err(observe_error)?;
         let mut default_routes = Vec::new();
@@ -128,23 +156,28 @@ impl HostView {
                     .filter(|route| route.destination.prefix() == 0),
             );
         }
+        let way = match wanted.reach {
+            Some(address) => netlink.route_to(address).map_err(observe_error)?,
+            None => None,
+        };
         Ok(Self {
             links,
             addresses,
             default_routes,
+            way,
         })
     }
 
-    /// Chooses the uplink in flannel's order: each `--iface`, else the interface that holds the public address, else the
-    /// one that the default route leaves by.
+    /// Chooses the uplink in flannel's order: each `--iface`, each `--iface-regex`, `--iface-can-reach`; without any of them the
+    /// interface that holds the public address, else the one that the default route leaves by.
     ///
     /// # Errors
     /// A sentence that says what is missing and which flag helps.
     pub fn choose(&self, wanted: &Wanted) -> Result<Uplink, UplinkError> {
-        let (link, named) = if wanted.ifaces.is_empty() {
-            (self.by_public_or_default_route(wanted)?, None)
+        let (link, named) = if wanted.names_one() {
+            self.by_flag(wanted)?
         } else {
-            self.by_name(wanted)?
+            (self.by_public_or_default_route(wanted)?, None)
         };
         let local = self.local_addresses(link, wanted, named)?;
         let public = PerFamily {
@@ -161,20 +194,55 @@ impl HostView {
         })
     }
 
-    fn by_name(&self, wanted: &Wanted) -> Result<(&Link, Option<IpAddr>), UplinkError> {
-        for text in &wanted.ifaces {
-            if let Ok(address) = text.parse::<IpAddr>() {
-                if let Some(link) = self.holder_of(address) {
-                    return Ok((link, Some(address)));
-                }
-            } else if let Some(link) = self.links.iter().find(|link| link.name == *text) {
-                return Ok((link, None));
-            }
+    /// The interface, and the address if it was chosen by one.
+    fn by_flag(&self, wanted: &Wanted) -> Result<(&Link, Option<IpAddr>), UplinkError> {
+        let by_name = wanted.ifaces.iter().find_map(|iface| self.by_name(iface));
+        by_name
+            .or_else(|| {
+                wanted
+                    .patterns
+                    .iter()
+                    .find_map(|p| self.by_pattern(p, wanted))
+            })
+            .or_else(|| self.by_way())
+            .ok_or_else(|| UplinkError::NoSuchIface {
+                wanted: wanted.flags(),
+                present: self.present(),
+            })
+    }
+
+    fn by_name(&self, iface: &str) -> Option<(&Link, Option<IpAddr>)> {
+        if let Ok(address) = iface.parse::<IpAddr>() {
+            return Some((self.holder_of(address)?, Some(address)));
         }
-        Err(UplinkError::NoSuchIface {
-            wanted: wanted.ifaces.clone(),
-            present: self.present(),
-        })
+        let link = self.links.iter().find(|link| link.name == iface)?;
+        Some((link, None))
+    }
+
+    /// The first interface with a fitting address, in both families if both are wanted; else the first with a fitting name.
+    fn by_pattern(&self, pattern: &Regex, wanted: &Wanted) -> Option<(&Link, Option<IpAddr>)> {
+        let fits = |link: &&Link, v4: bool| {
+            self.addresses.iter().any(|held| {
+                held.link == link.index
+                    && held.address.is_ipv4() == v4
+                    && pattern.is_match(&held.address.to_string())
+            })
+        };
+        let by_address = self
+            .links
+            .iter()
+            .find(|link| (!wanted.ipv4 || fits(link, true)) && (!wanted.ipv6 || fits(link, false)));
+        let by_name = || self.links.iter().find(|link| pattern.is_match(&link.name));
+        by_address.or_else(by_name).map(|link| (link, None))
+    }
+
+    fn by_way(&self) -> Option<(&Link, Option<IpAddr>)> {
+        let way = self.way.as_ref()?;
+        let link = self
+            .links
+            .iter()
+            .find(|link| Some(link.index) == way.link)?;
+        Some((link, way.source))
     }
 
     fn by_public_or_default_route(&self, wanted: &Wanted) -> Result<&Link, UplinkError> {

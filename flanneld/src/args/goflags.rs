@@ -131,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_word_is_lost(words in proptest::collection::vec("[a-z=-]{0,8}", 0..8)) {
+        fn no_word_is_lost(words in proptest::collection::vec("[a-g=-]{0,8}", 0..8)) {
             let all: usize = words.iter().map(String::len).sum();
             let got = Normalised::from_words(words, |_| true);
             let kept: usize = got.flags.iter().chain(&got.rest).map(String::len).sum();

@@ -1,7 +1,7 @@
 //! Looking at the kernel: just as much of it as a [`Desired`] speaks of.
 
 use hostnet::nft::{CompiledTable, Nftables};
-use hostnet::{AddressFamily, Netlink, Route, RouteFilter, sysctl};
+use hostnet::{AddressFamily, LinkIndex, Netlink, Route, RouteFilter, sysctl};
 
 use super::KernelError;
 use crate::desired::Desired;
@@ -25,36 +25,27 @@ pub(super) fn network(netlink: &mut Netlink, desired: &Desired) -> Result<Observ
             },
             link,
         };
-        for family in families(desired) {
-            let filter = RouteFilter {
-                family: Some(family),
-                table: Some(Route::MAIN_TABLE),
-                link: Some(index),
-                ..RouteFilter::default()
-            };
-            observed.routes.extend(netlink.routes(&filter)?);
-        }
         observed.devices.insert(name.clone(), device);
     }
+    // By the links that routes of ours can leave by, and by our mark, which those that leave by none carry too.
+    let devices = observed.devices.values().map(|found| found.link.index);
+    let links: Vec<LinkIndex> = devices.chain(desired.uplink).collect();
     for family in families(desired) {
-        let filter = RouteFilter {
+        let main = RouteFilter {
             family: Some(family),
             table: Some(Route::MAIN_TABLE),
-            protocol: Some(ROUTE_PROTOCOL),
             ..RouteFilter::default()
         };
-        let routes = netlink.routes(&filter)?;
-        // Those on our devices are there already.
-        let devices: Vec<_> = observed
-            .devices
-            .values()
-            .map(|found| Some(found.link.index))
-            .collect();
-        observed.routes.extend(
-            routes
-                .into_iter()
-                .filter(|route| !devices.contains(&route.link)),
-        );
+        for &link in &links {
+            let link = Some(link);
+            observed
+                .routes
+                .extend(netlink.routes(&RouteFilter { link, ..main })?);
+        }
+        let protocol = Some(ROUTE_PROTOCOL);
+        let marked = netlink.routes(&RouteFilter { protocol, ..main })?;
+        let elsewhere = |route: &Route| route.link.is_none_or(|link| !links.contains(&link));
+        observed.routes.extend(marked.into_iter().filter(elsewhere));
     }
     for path in desired.sysctls.keys() {
         if let Ok(value) = sysctl::read(path) {
@@ -96,7 +87,7 @@ fn families(desired: &Desired) -> impl Iterator<Item = AddressFamily> + use<> {
 fn neighbours(
     netlink: &mut Netlink,
     desired: &Desired,
-    link: hostnet::LinkIndex,
+    link: LinkIndex,
 ) -> Result<Vec<hostnet::Neighbour>, hostnet::Error> {
     let mut all = Vec::new();
     for family in families(desired) {

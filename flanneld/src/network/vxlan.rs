@@ -178,7 +178,7 @@ impl VxlanNetwork {
         leases: impl Iterator<Item = &'a PeerLease> + Clone,
     ) -> (Desired, Vec<Skipped>) {
         let mut desired = Desired {
-            uplink: self.direct.as_ref().map(|uplink| uplink.link),
+            uplink: self.tunnels().find_map(|tunnel| tunnel.device.vxlan.lower),
             ..Desired::default()
         };
         let mut skipped = Vec::new();

@@ -41,7 +41,7 @@ fn run(
 ) {
     loop {
         // What changed before the monitor was opened is seen by the first look.
-        let choice = HostView::observe(&mut netlink).and_then(|host| host.choose(wanted));
+        let choice = HostView::observe(&mut netlink, wanted).and_then(|host| host.choose(wanted));
         report.send_if_modified(|before| {
             let changed = *before != choice;
             before.clone_from(&choice);

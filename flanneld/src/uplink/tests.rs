@@ -43,6 +43,7 @@ fn host() -> HostView {
             address(3, "198.51.100.5"),
         ],
         default_routes: vec![default_route(Some(2), 100)],
+        way: None,
     }
 }
 
@@ -185,4 +186,45 @@ fn what_is_missing_is_said() {
             family: "IPv6"
         })
     );
+}
+
+#[test]
+fn a_pattern_is_for_addresses_first_and_then_for_names() {
+    let with = |pattern: &str| Wanted {
+        patterns: vec![Regex::new(pattern).unwrap()],
+        ..wanted()
+    };
+    assert_eq!(chosen(&host(), &with(r"^198\.51\.")).0, "eth1");
+    assert_eq!(chosen(&host(), &with("eth[1-9]")).0, "eth1");
+    // It is an address of eth0 that begins so, although eth1's name fits as well.
+    assert_eq!(chosen(&host(), &with("^192|eth1")).0, "eth0");
+    assert!(host().choose(&with("wlan")).is_err());
+}
+
+#[test]
+fn the_way_to_an_address_tells_interface_and_source() {
+    let mut host = host();
+    host.addresses.push(address(3, "198.51.100.9"));
+    let mut way = Route::new("203.0.113.7/32".parse().unwrap());
+    way.link = Some(LinkIndex(3));
+    way.source = Some("198.51.100.9".parse().unwrap());
+    host.way = Some(way);
+    let wanted = Wanted {
+        reach: Some("203.0.113.7".parse().unwrap()),
+        ..wanted()
+    };
+    assert_eq!(
+        chosen(&host, &wanted),
+        texts("eth1", "198.51.100.9", "198.51.100.9")
+    );
+}
+
+#[test]
+fn every_iface_goes_before_every_pattern() {
+    let wanted = Wanted {
+        ifaces: vec!["eth1".to_owned()],
+        patterns: vec![Regex::new("eth0").unwrap()],
+        ..wanted()
+    };
+    assert_eq!(chosen(&host(), &wanted).0, "eth1");
 }
