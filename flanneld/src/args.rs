@@ -1,6 +1,6 @@
 //! The command line of `flanneld`: flannel's flags with flannel's defaults, and the `FLANNELD_` variables.
 //!
-//! What the values mean together is checked in [`crate::config`]; here a flag is only read.
+//! What the values mean together is checked in [`crate::app`] and by the store; here a flag is only read.
 
 pub mod goflags;
 

@@ -122,6 +122,7 @@ mod tests {
             key: key(number),
             record,
             revision,
+            created: revision,
         }
     }
 

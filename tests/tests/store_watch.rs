@@ -141,6 +141,7 @@ async fn no_change_is_lost_when_etcd_is_killed_and_started_again() -> Result<()>
     let mut events = watch_peers(&store(&etcd.endpoint())?);
     let mut known = Known::default();
     known.until(&mut events, &[("10.5.1.0-24", 1)]).await?;
+    let mut created = None;
     for round in 2..5 {
         etcd.kill()?;
         etcd.up().await?;
@@ -150,11 +151,13 @@ async fn no_change_is_lost_when_etcd_is_killed_and_started_again() -> Result<()>
         for host in 1..=20 {
             revisions.push(put(&mut client, "10.5.2.0-24", host).await?);
         }
+        let first = *created.get_or_insert(revisions[0]);
         for (host, revision) in (1..=20).zip(revisions) {
             let expected = PeerLease {
                 key: "10.5.2.0-24".parse()?,
                 record: vxlan(host),
                 revision,
+                created: first,
             };
             assert_eq!(
                 next(&mut events).await?,

@@ -53,9 +53,9 @@ pub enum Unusable {
         /// Our own.
         ours: Cidr,
     },
-    /// It shares addresses with another lease that was written later.
+    /// It shares addresses with another lease that is older.
     #[error(
-        "its subnet {theirs} overlaps {other}, which was leased later; one of the two leases has to go"
+        "its subnet {theirs} overlaps {other}, which was leased before; one of the two leases has to go"
     )]
     OverlapsPeer {
         /// The subnet in the lease.
@@ -122,30 +122,48 @@ pub struct Ours {
     pub mac: Option<ipam::Mac>,
 }
 
-/// Sorts the candidates of one family into those that can be used and those that cannot. Of two that stand in each other's way the
-/// one written later wins: it was leased when the other was free, or its writer is the one that is alive.
+/// Sorts the candidates of one family into those that can be used and those that cannot.
+///
+/// Of two subnets in each other's way the one leased first counts: whoever comes later should have seen it. Of two hosts with
+/// the same VTEP MAC the later one counts: it is most likely the same host under its new address. Renewals change neither.
 pub fn select<'a>(
     ours: &Ours,
     candidates: impl IntoIterator<Item = (&'a PeerLease, Peer)>,
 ) -> (Vec<Peer>, Vec<Skipped>) {
     let mut candidates: Vec<(&PeerLease, Peer)> = candidates.into_iter().collect();
-    candidates.sort_by_key(|(lease, _)| std::cmp::Reverse((lease.revision, lease.key)));
+    candidates.sort_by_key(|(lease, _)| (lease.created, lease.key));
+    let mut skipped = Vec::new();
+    let mut skip = |lease: &PeerLease, reason| {
+        let key = lease.key;
+        skipped.push(Skipped { key, reason });
+    };
+
     let mut taken: BTreeMap<IpAddr, Cidr> = BTreeMap::new();
-    let mut macs: BTreeMap<ipam::Mac, Cidr> = BTreeMap::new();
-    let (mut peers, mut skipped) = (Vec::new(), Vec::new());
-    for (lease, peer) in candidates {
-        let conflict = fits(ours, &peer)
-            .err()
-            .or_else(|| conflict(&taken, &macs, &peer));
-        if let Some(reason) = conflict {
-            skipped.push(Skipped {
-                key: lease.key,
-                reason,
-            });
-            continue;
+    candidates.retain(|(lease, peer)| {
+        match fits(ours, peer).and_then(|()| overlap(&taken, peer)) {
+            Ok(()) => {
+                taken.insert(peer.subnet.network(), peer.subnet);
+                true
+            }
+            Err(reason) => {
+                skip(lease, reason);
+                false
+            }
         }
-        taken.insert(peer.subnet.network(), peer.subnet);
-        macs.extend(peer.mac.map(|mac| (mac, peer.subnet)));
+    });
+
+    let mut vteps: BTreeMap<ipam::Mac, Peer> = BTreeMap::new();
+    let mut peers = Vec::new();
+    for (lease, peer) in candidates.into_iter().rev() {
+        if let Some(mac) = peer.mac {
+            // Two subnets of one host share its VTEP.
+            let other = vteps.entry(mac).or_insert(peer);
+            if other.public != peer.public {
+                let other = other.subnet;
+                skip(lease, Unusable::ClaimsPeers { mac, other });
+                continue;
+            }
+        }
         peers.push(peer);
     }
     (peers, skipped)
@@ -181,27 +199,21 @@ fn fits(ours: &Ours, peer: &Peer) -> Result<(), Unusable> {
     }
 }
 
-fn conflict(
-    taken: &BTreeMap<IpAddr, Cidr>,
-    macs: &BTreeMap<ipam::Mac, Cidr>,
-    peer: &Peer,
-) -> Option<Unusable> {
+fn overlap(taken: &BTreeMap<IpAddr, Cidr>, peer: &Peer) -> Result<(), Unusable> {
     // Subnets either contain each other or have nothing in common, so only the nearest on both sides can overlap.
     let before = taken.range(..=peer.subnet.network()).next_back();
     let behind = taken.range(peer.subnet.network()..).next();
-    if let Some((_, other)) = before
+    let other = before
         .into_iter()
         .chain(behind)
-        .find(|(_, other)| other.overlaps(peer.subnet))
-    {
-        return Some(Unusable::OverlapsPeer {
+        .find(|(_, other)| other.overlaps(peer.subnet));
+    match other {
+        Some((_, &other)) => Err(Unusable::OverlapsPeer {
             theirs: peer.subnet,
-            other: *other,
-        });
+            other,
+        }),
+        None => Ok(()),
     }
-    let mac = peer.mac?;
-    macs.get(&mac)
-        .map(|other| Unusable::ClaimsPeers { mac, other: *other })
 }
 
 fn is_host_address(address: IpAddr) -> bool {

@@ -18,6 +18,8 @@ pub(crate) struct Entry {
     pub(crate) record: Result<LeaseRecord, String>,
     /// The store's revision of this version.
     pub(crate) revision: i64,
+    /// The store's revision at which the entry came into being.
+    pub(crate) created: i64,
     /// The store's time limit on which the entry hangs; 0 for none, which makes it a reservation.
     pub(crate) grant: i64,
 }

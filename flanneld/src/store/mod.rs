@@ -31,6 +31,8 @@ pub struct PeerLease {
     pub record: LeaseRecord,
     /// The store's revision of this version; later versions have larger ones.
     pub revision: i64,
+    /// The store's revision at which the lease came into being; renewals do not change it.
+    pub created: i64,
 }
 
 /// An entry among the leases that is not a lease. It is skipped; whoever knew an earlier, readable version may go on with that.

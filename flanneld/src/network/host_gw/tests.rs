@@ -29,6 +29,7 @@ fn lease(key: &str, v4: &str, v6: &str) -> PeerLease {
         key: key.parse().unwrap(),
         record,
         revision: 1,
+        created: 1,
     }
 }
 

@@ -63,6 +63,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             key: LeaseKey::new(subnets).expect("a key"),
             record,
             revision,
+            created: 1,
             grant: if bound { 77 } else { 0 },
         }
     })
@@ -195,6 +196,7 @@ fn lease(key: &str, record: &LeaseRecord, grant: i64) -> Entry {
         key: key.parse().expect("a lease key"),
         record: Ok(record.clone()),
         revision: 5,
+        created: 1,
         grant,
     }
 }

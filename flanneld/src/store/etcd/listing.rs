@@ -94,6 +94,7 @@ pub(super) fn entry(keys: &Keys, kv: &KeyValue) -> Result<Entry, Unreadable> {
         key,
         record: LeaseRecord::parse(kv.value()).map_err(|error| error.to_string()),
         revision: kv.mod_revision(),
+        created: kv.create_revision(),
         grant: kv.lease(),
     })
 }
@@ -104,6 +105,7 @@ pub(super) fn peer(keys: &Keys, entry: Entry) -> Result<PeerLease, Unreadable> {
         key,
         record,
         revision,
+        created,
         ..
     } = entry;
     match record {
@@ -111,6 +113,7 @@ pub(super) fn peer(keys: &Keys, entry: Entry) -> Result<PeerLease, Unreadable> {
             key,
             record,
             revision,
+            created,
         }),
         Err(reason) => Err(unreadable(keys.lease(&key).as_bytes(), Some(key), reason)),
     }
