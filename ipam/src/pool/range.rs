@@ -234,13 +234,13 @@ pub(super) fn check(sets: &[RangeSet]) -> Result<(), RangeError> {
             });
         }
     }
-    let ranges: Vec<_> = sets.iter().flatten().copied().collect();
-    for (place, &one) in ranges.iter().enumerate() {
-        if let Some(&other) = ranges[place + 1..].iter().find(|other| one.overlaps(other)) {
-            return Err(RangeError::Overlap {
-                pair: Box::new((one, other)),
-            });
-        }
+    let mut ranges: Vec<_> = sets.iter().flatten().copied().collect();
+    // In this order a range that overlaps any other overlaps a neighbour. A configuration may have very many.
+    ranges.sort_by_key(|range| range.start);
+    if let Some(pair) = ranges.windows(2).find(|pair| pair[0].overlaps(&pair[1])) {
+        return Err(RangeError::Overlap {
+            pair: Box::new((pair[0], pair[1])),
+        });
     }
     Ok(())
 }

@@ -185,6 +185,19 @@ fn file_names_of_others_are_no_windows() {
 }
 
 proptest! {
+    /// Ranges are compared with their neighbours only; that must find what comparing each with each finds.
+    #[test]
+    fn ranges_that_overlap_are_found_wherever_they_stand(ends in proptest::collection::vec((1u8..=254, 0u8..40), 1..8)) {
+        let range = |&(start, more): &(u8, u8)| {
+            let end = start.saturating_add(more).min(254);
+            let at = |last| Some(IpAddr::from([10, 244, 1, last]));
+            RangeSpec { start: at(start), end: at(end), ..spec("10.244.1.0/24") }.routed().unwrap()
+        };
+        let ranges: Vec<_> = ends.iter().map(range).collect();
+        let met = |(place, one): (usize, &Range)| ranges[place + 1..].iter().any(|other| one.overlaps(other));
+        prop_assert_eq!(check(std::slice::from_ref(&ranges)).is_err(), ranges.iter().enumerate().any(met));
+    }
+
     #[test]
     fn file_names_round_trip(v4: bool, start: u128, more in 0..Window::LARGEST) {
         let start = if v4 { start & 0xffff_ffff } else { start };
