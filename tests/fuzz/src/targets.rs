@@ -19,6 +19,12 @@ pub const TARGETS: &[Target] = &[
         cost: 1,
     },
     Target {
+        name: "cni_alias",
+        run: cni::alias,
+        dictionary: cni::ALIAS,
+        cost: 1,
+    },
+    Target {
         name: "cni_args",
         run: cni::args,
         dictionary: cni::ARGS,

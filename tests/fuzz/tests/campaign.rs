@@ -50,6 +50,7 @@ macro_rules! targets {
 
 targets!(
     attachment,
+    cni_alias,
     cni_args,
     cni_environment,
     cni_result,

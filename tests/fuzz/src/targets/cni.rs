@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use cni_plugin::attachment::conf::AttachmentConf;
+use cni_plugin::attachment::name::Identity;
 use cni_plugin::flannel_conf::FlannelConf;
 use cni_plugin::protocol::args::{CniArgs, Request, is_identifier};
 use cni_plugin::protocol::json::{Json, Object, Section};
@@ -84,6 +85,24 @@ pub(super) fn args(input: &[u8]) {
         br#"{"type":"ptp","name":"a","ipam":{"type":"host-local","subnet":"10.244.1.0/24"}}"#;
     if let Err(error) = AttachmentConf::parse(&object(conf).expect("it is an object"), &args) {
         answered(&error, input.len());
+    }
+}
+
+pub(super) const ALIAS: &[&str] = &["loden:", "cbr0/", "/", " ", "#", "one", "eth0"];
+
+/// The alias of a link, which anybody may have given it.
+pub(super) fn alias(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    if let Some(identity) = Identity::of_alias(&text) {
+        assert!(text.contains(&identity.to_string()), "{identity}");
+        let alias = identity.alias(Some(&text));
+        // The kernel keeps no more.
+        assert!(alias.len() <= 255, "{alias}");
+        if let Some(again) = Identity::of_alias(&alias) {
+            assert_eq!(again, identity);
+        }
+        let name = identity.host_name(0);
+        assert!(name.len() <= 15 && name.starts_with("veth"), "{name}");
     }
 }
 
