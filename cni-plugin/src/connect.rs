@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hostnet::netns::Netns;
-use hostnet::{Change, Link, LinkIndex, Netlink, sysctl};
+use hostnet::{Change, Link, LinkIndex, Netlink, RouteKind, sysctl};
 
 use ipnetwork::IpNetwork;
 
@@ -23,9 +23,9 @@ use crate::{fresh, masquerade};
 /// How many names are tried for the host end. Another one is needed only if a stranger bears a name with our hash.
 const NAMES: u32 = 4;
 
-/// How long a bridge port may take until it forwards; the ADD goes on without it then.
-const PORT_PATIENCE: Duration = Duration::from_millis(100);
-const PORT_PAUSE: Duration = Duration::from_millis(1);
+/// How long the kernel may take with what it does in its own time; the ADD goes on without it then.
+const PATIENCE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The bridge of flannel's config, which routed pods have to get on with.
 const USUAL_BRIDGE: &str = "cni0";
@@ -63,8 +63,8 @@ impl Connected {
                 // Asked for the link for the same reason as in the pod.
                 self.host
                     .apply_and_link(&routed::host(plan, link.index), &link.name)
-                    .map_err(Error::Refused)
-                    .map(drop)
+                    .map_err(Error::Refused)?;
+                await_addresses(&mut self.host, plan.gateways())
             }
             Kind::Bridge(conf) => {
                 self.inside(plan, &bridge::pod(plan, pod))?;
@@ -72,6 +72,9 @@ impl Connected {
                 self.host
                     .apply(&bridge::port(conf, plan, link.index))
                     .map_err(Error::Refused)?;
+                if conf.is_gateway {
+                    await_addresses(&mut self.host, plan.gateways())?;
+                }
                 await_port(&mut self.host, link.index)
             }
         }
@@ -83,17 +86,17 @@ impl Connected {
         let pod = self.pod.insert(Netlink::open().map_err(Error::Netlink)?);
         announce(plan);
         // Asked for a link, recent kernels begin to send on it at once; otherwise the first packet might be lost.
-        let Err(refusals) = pod.apply_and_link(changes, &plan.identity.ifname) else {
-            return Ok(());
-        };
-        // A pod with several networks may have such a route already; the first one wins, as with the reference plugins.
-        let expected = |refused: &hostnet::Refused| {
-            refused.is_exists() && matches!(changes.get(refused.index), Some(Change::AddRoute(_)))
-        };
-        if refusals.iter().all(expected) {
-            return Ok(());
+        if let Err(refusals) = pod.apply_and_link(changes, &plan.identity.ifname) {
+            // A pod with several networks may have such a route already; the first one wins, as with the reference plugins.
+            let expected = |refused: &hostnet::Refused| {
+                let change = changes.get(refused.index);
+                refused.is_exists() && matches!(change, Some(Change::AddRoute(_)))
+            };
+            if !refusals.iter().all(expected) {
+                return Err(Error::Refused(refusals));
+            }
         }
-        Err(Error::Refused(refusals))
+        await_addresses(pod, plan.addresses.iter().map(|pod| pod.address))
     }
 }
 
@@ -321,15 +324,39 @@ fn announce(plan: &Plan) {
 /// Waits until a bridge port forwards, so that the pod's first packet is not lost. One that does not is reported nowhere:
 /// under load the kernel takes its time, and then it works.
 fn await_port(host: &mut Netlink, link: LinkIndex) -> Result<(), Error> {
-    let deadline = Instant::now() + PORT_PATIENCE;
-    loop {
+    eventually(|| {
         // Asking is what makes recent kernels settle it.
         let port = host.link(link).map_err(Error::Netlink)?;
-        if port.is_none_or(|port| port.running) || Instant::now() >= deadline {
-            return Ok(());
-        }
-        thread::sleep(PORT_PAUSE);
+        Ok(port.is_none_or(|port| port.running))
+    })
+}
+
+/// Waits until packets to these addresses are taken in. The kernel puts IPv6 addresses to use in its own time, even those
+/// whose uniqueness it need not find out.
+fn await_addresses(
+    place: &mut Netlink,
+    addresses: impl Iterator<Item = IpAddr>,
+) -> Result<(), Error> {
+    // What is only known on its link cannot be looked up like this.
+    let global = |address: &IpAddr| match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
+    };
+    for address in addresses.filter(global) {
+        eventually(|| {
+            let route = place.route_to(address).map_err(Error::Netlink)?;
+            Ok(route.is_some_and(|route| route.kind == RouteKind::Local))
+        })?;
     }
+    Ok(())
+}
+
+fn eventually(mut holds: impl FnMut() -> Result<bool, Error>) -> Result<(), Error> {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds()? && Instant::now() < deadline {
+        thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 fn delete(host: &mut Netlink, link: LinkIndex, mut changes: Vec<Change>) -> Result<(), Error> {

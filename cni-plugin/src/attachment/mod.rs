@@ -150,6 +150,11 @@ impl Plan {
         }
     }
 
+    /// The gateways of all addresses.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().filter_map(|pod| pod.gateway)
+    }
+
     /// The gateway of a family: that of its first address.
     fn gateway(&self, v4: bool) -> Option<IpAddr> {
         let mut family = self

@@ -4,7 +4,7 @@
 //! tuning changes MAC and MTU, sbr and vrf move routes to other tables. So this looks for what must be there whatever
 //! they do, and says nothing about the rest.
 
-use hostnet::{Link, Netlink, RouteFilter};
+use hostnet::{Link, Netlink, Route, RouteFilter};
 use ipam::Attachment;
 use ipam::pool::Kind;
 use ipnetwork::IpNetwork;
@@ -56,7 +56,8 @@ fn check_host(
     if let Some(attachment) = routed {
         let routes = routes(host, Some(&link))?;
         for held in &attachment.addresses {
-            if !routes.contains(&held.address.into()) {
+            let address = IpNetwork::from(held.address);
+            if !routes.iter().any(|way| way.to == address) {
                 let (address, name) = (held.address, &link.name);
                 return Err(damaged(&format!(
                     "the host has no route to {address} by {name}"
@@ -110,18 +111,16 @@ fn check_pod(
         let Some(gateway) = ip.gateway else {
             continue;
         };
-        if !routes.iter().any(|route| route.contains(gateway)) {
+        if !routes.iter().any(|way| way.to.contains(gateway)) {
             return Err(damaged(&format!(
                 "it has no route to its gateway {gateway}"
             )));
         }
     }
-    let lost = expected.routes.iter().find(|route| {
-        let dst = route.dst;
-        !routes
-            .iter()
-            .any(|known| known.network() == dst.network() && known.prefix() == dst.prefix())
-    });
+    let lost = expected
+        .routes
+        .iter()
+        .find(|route| !leads_to(&routes, route.dst));
     match lost {
         Some(route) => Err(damaged(&format!("it lacks the route to {}", route.dst))),
         None => Ok(()),
@@ -142,14 +141,36 @@ fn ips_of<'a>(
     })
 }
 
-/// Where routes of any table lead to.
-fn routes(place: &mut Netlink, link: Option<&Link>) -> Result<Vec<IpNetwork>, Error> {
+/// Where a route leads to, and in which table it stands.
+struct Way {
+    to: IpNetwork,
+    table: u32,
+}
+
+/// The routes of all tables.
+fn routes(place: &mut Netlink, link: Option<&Link>) -> Result<Vec<Way>, Error> {
     let filter = RouteFilter {
         link: link.map(|link| link.index),
         ..RouteFilter::default()
     };
     let routes = place.routes(&filter).map_err(Error::Netlink)?;
-    Ok(routes.iter().map(|route| route.destination).collect())
+    Ok(routes
+        .iter()
+        .map(|route| Way {
+            to: route.destination,
+            table: route.table,
+        })
+        .collect())
+}
+
+/// Whether the route of the result is there. Whoever moves routes to a table of his own (sbr) may merge them there, so that a
+/// wider one counts then.
+fn leads_to(routes: &[Way], dst: IpNetwork) -> bool {
+    routes.iter().any(|way| {
+        let (to, moved) = (way.to, way.table != Route::MAIN_TABLE);
+        let same = to.network() == dst.network() && to.prefix() == dst.prefix();
+        same || (moved && to.prefix() <= dst.prefix() && to.contains(dst.network()))
+    })
 }
 
 fn damaged(what: &str) -> Error {

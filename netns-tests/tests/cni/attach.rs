@@ -1,5 +1,6 @@
 //! Pods that come: what the kernel has then, and who reaches whom.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -221,7 +222,7 @@ pub(crate) fn pods_and_their_host_talk() -> Result<()> {
     for (host, plugin) in hosts {
         let pod = host.pod_spec("web").conflist(&alone(&plugin)).attach()?;
         // By the address every pod knows, and by the host's own one.
-        let gateway: std::net::IpAddr = "10.244.1.1".parse()?;
+        let gateway: IpAddr = "10.244.1.1".parse()?;
         pod.ping(&gateway)?;
         pod.tcp_echo_at(&host, gateway)?;
         pod.ping(&host)?;
@@ -230,6 +231,39 @@ pub(crate) fn pods_and_their_host_talk() -> Result<()> {
         let seen = host.tcp_echo(&pod)?;
         ensure!(seen.ip() == gateway, "the host appears as {seen}");
         pod.delete()?;
+    }
+    Ok(())
+}
+
+pub(crate) fn pods_have_both_families_at_once() -> Result<()> {
+    let (_lab, hosts) = both()?;
+    for (host, plugin) in hosts {
+        scene::give_subnet(&host, scene::DUAL_STACK_ENV)?;
+        let conflist = alone(&plugin);
+        let attach = |name: &str| host.pod_spec(name).conflist(&conflist).attach();
+        let (web, client) = (attach("web")?, attach("client")?);
+        let v6_of = |pod: &Pod| {
+            pod.addresses()
+                .into_iter()
+                .find(IpAddr::is_ipv6)
+                .context("no IPv6")
+        };
+        let (v6, own) = (v6_of(&web)?, v6_of(&client)?);
+        // At once: nobody waits for duplicate addresses to be detected.
+        client.ping(&v6)?;
+        host.ping(&v6)?;
+        let seen = client.tcp_echo_at(&web, v6)?;
+        ensure!(seen.ip() == own, "{own} appears as {seen}");
+        let gateway: IpAddr = "fd00:0:0:1::1".parse()?;
+        client.ping(&gateway)?;
+        client.ping(&web)?;
+        let addresses = ip_json(
+            &web,
+            &["-6", "address", "show", "dev", "eth0", "scope", "global"],
+        )?;
+        ensure!(addresses[0]["addr_info"][0]["nodad"] == true, "{addresses}");
+        web.delete()?;
+        client.delete()?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
-use netns_tests::{Address, Endpoint, Lab, Pod};
+use netns_tests::{Address, Endpoint, Lab, Pod, Traffic};
 use serde_json::json;
 
 use crate::scene::{self, FLANNEL, OURS};
@@ -75,4 +75,33 @@ pub(crate) fn flannels_own_conflist_serves_a_host_port() -> Result<()> {
 
 pub(crate) fn our_conflist_serves_a_host_port() -> Result<()> {
     serves_a_host_port(OURS)
+}
+
+/// Everything that Debian has to put behind a plugin like ours: ADD, CHECK and DEL go through the whole chain.
+pub(crate) fn the_whole_chain_works_behind_both() -> Result<()> {
+    let (_lab, hosts) = scene::both()?;
+    for (host, plugin) in hosts {
+        let conflist = json!({"name": "cbr0", "cniVersion": "1.0.0", "plugins": [
+            plugin,
+            {"type": "tuning", "sysctl": {"net.core.somaxconn": "500"}, "mtu": 1300},
+            {"type": "bandwidth", "ingressRate": 80_000_000, "ingressBurst": 8_000_000, "egressRate": 80_000_000, "egressBurst": 8_000_000},
+            {"type": "firewall", "backend": "iptables"},
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+            {"type": "sbr"},
+        ]})
+        .to_string();
+        let attach = |name: &str| host.pod_spec(name).conflist(&conflist).attach();
+        attach("first")?.delete()?;
+        let before = host.snapshot()?;
+        let pod = attach("web")?;
+        pod.check()?;
+        ensure!(pod.sh("cat /proc/sys/net/core/somaxconn")?.trim() == "500");
+        ensure!(pod.mtu()? == 1300);
+        ensure!(pod.sh("ip rule")?.contains("lookup 100"));
+        host.ping(&pod)?;
+        // Once only: sbr's DEL fails when there is no interface any more.
+        pod.delete()?;
+        scene::unchanged(&host, &before)?;
+    }
+    Ok(())
 }

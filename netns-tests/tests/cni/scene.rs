@@ -20,6 +20,11 @@ pub(crate) const OURS: &str = include_str!("../../../manifests/10-flannel.confli
 pub(crate) const SUBNET_ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\n\
     FLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
 
+/// The same with the subnet fd00:0:0:1::/64 beside it.
+pub(crate) const DUAL_STACK_ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\n\
+    FLANNEL_IPV6_NETWORK=fd00::/48\nFLANNEL_IPV6_SUBNET=fd00:0:0:1::1/64\n\
+    FLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
+
 /// The config of the routed attachment.
 pub(crate) fn routed() -> Value {
     json!({"type": "flannel", "delegate": {"type": "ptp"}})
