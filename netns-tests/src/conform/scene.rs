@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use anyhow::{Context, Result, anyhow};
@@ -14,6 +15,9 @@ use crate::conform::place::{Container, Place, State};
 use crate::conform::spec::{SpecVersion, Verb};
 use crate::conform::subject::{Staging, Subject};
 use crate::endpoint::Endpoint;
+
+/// How long the kernel may take to take a dead namespace apart.
+const BURIAL: Duration = Duration::from_secs(5);
 
 /// The network of every check.
 pub(crate) const NETWORK: &str = "conform";
@@ -168,6 +172,17 @@ impl<'a> Scene<'a> {
         needed("DEL", self.detach(&first)?.success())?;
         first.container.die(&self.host)?;
         Ok(self.host.state()?)
+    }
+
+    /// The host is as it was before, as soon as the kernel has taken dead namespaces apart, which it does in its own time.
+    pub(crate) fn becomes(&self, before: &State) -> Verdict {
+        let start = Instant::now();
+        loop {
+            match self.host.state()?.same_as(before) {
+                Err(Stop::Fails(_)) if start.elapsed() < BURIAL => {}
+                verdict => return verdict,
+            }
+        }
     }
 
     /// `CNI_PATH`.

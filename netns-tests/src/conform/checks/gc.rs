@@ -67,7 +67,7 @@ fn one_dead(scene: &Scene<'_>) -> Verdict<(Attached, crate::conform::place::Stat
 fn stale_removed(scene: &Scene<'_>) -> Verdict {
     let (first, before) = one_dead(scene)?;
     collect(scene, &[&first])?.success()?;
-    scene.host.state()?.same_as(&before)
+    scene.becomes(&before)
 }
 
 fn empty_list(scene: &Scene<'_>) -> Verdict {
@@ -76,7 +76,7 @@ fn empty_list(scene: &Scene<'_>) -> Verdict {
         scene.attached()?.container.die(&scene.host)?;
     }
     collect(scene, &[])?.success()?;
-    scene.host.state()?.same_as(&before)
+    scene.becomes(&before)
 }
 
 fn no_list(scene: &Scene<'_>) -> Verdict {
