@@ -21,7 +21,7 @@ pub struct Settings {
     pub runs: u64,
     /// What the mutations depend on.
     pub seed: u64,
-    /// A file to feed in place of everything else.
+    /// A file, or a folder of files, to feed in place of everything else.
     pub only: Option<PathBuf>,
 }
 
@@ -33,7 +33,7 @@ impl Settings {
     /// A sentence on a variable that is no number.
     pub fn from_environment() -> Result<Self, String> {
         Ok(Self {
-            runs: number("LODEN_FUZZ_RUNS", 20_000)?,
+            runs: number("LODEN_FUZZ_RUNS", 10_000)?,
             seed: number("LODEN_FUZZ_SEED", 1)?,
             only: std::env::var_os("LODEN_FUZZ_INPUT").map(PathBuf::from),
         })
@@ -77,11 +77,14 @@ impl<'a> Campaign<'a> {
     ///
     /// What promise was broken, by which input, and how to feed it again.
     pub fn run(&self) -> Result<u64, String> {
-        if let Some(file) = &self.settings.only {
-            let input = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-            return self.feed(&input, "the only input").map(|()| 1);
+        if let Some(only) = &self.settings.only {
+            let inputs = read(only)?;
+            for (name, input) in &inputs {
+                self.feed(input, &format!("the only input {name}"))?;
+            }
+            return Ok(inputs.len() as u64);
         }
-        let kept = self.kept()?;
+        let kept = read(&self.corpus)?;
         for (name, input) in &kept {
             self.feed(input, &format!("the kept input {name}"))?;
         }
@@ -112,22 +115,6 @@ impl<'a> Campaign<'a> {
         Ok(())
     }
 
-    /// The kept inputs by name, so that their order is the same everywhere.
-    fn kept(&self) -> Result<Vec<(String, Vec<u8>)>, String> {
-        let refused = |error| format!("{} cannot be read: {error}", self.corpus.display());
-        let mut kept = Vec::new();
-        for entry in fs::read_dir(&self.corpus).map_err(refused)? {
-            let entry = entry.map_err(refused)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            kept.push((name, fs::read(entry.path()).map_err(refused)?));
-        }
-        if kept.is_empty() {
-            return Err(format!("{} has no inputs", self.corpus.display()));
-        }
-        kept.sort();
-        Ok(kept)
-    }
-
     fn feed(&self, input: &[u8], what: &str) -> Result<(), String> {
         let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.target.run)(input))) else {
             return Ok(());
@@ -150,4 +137,23 @@ impl<'a> Campaign<'a> {
         };
         Err(format!("{name}: {what} breaks a promise: {said}\n{again}"))
     }
+}
+
+/// A file, or all files of a folder, by name, so that their order is the same everywhere.
+fn read(path: &Path) -> Result<Vec<(String, Vec<u8>)>, String> {
+    let refused = |error| format!("{} cannot be read: {error}", path.display());
+    let mut files = vec![path.to_owned()];
+    if path.is_dir() {
+        let entries = fs::read_dir(path).map_err(refused)?;
+        let paths = entries.map(|entry| Ok(entry?.path()));
+        files = paths.collect::<Result<_, _>>().map_err(refused)?;
+        files.sort();
+    }
+    if files.is_empty() {
+        return Err(format!("{} has no inputs", path.display()));
+    }
+    let name = |file: &Path| Some(file.file_name()?.to_string_lossy().into_owned());
+    let input = |file: PathBuf| Ok((name(&file).unwrap_or_default(), fs::read(&file)?));
+    let inputs = files.into_iter().map(input);
+    inputs.collect::<Result<_, _>>().map_err(refused)
 }
