@@ -90,7 +90,9 @@ pub(crate) fn everywhere(
         ensure!(chosen.len() > 3, "{verb:?} changes nothing: {moments:?}");
         let total = wanted.unwrap_or(chosen.len());
         let mut killed = 0;
-        for moment in chosen.iter().cycle().take(total) {
+        for turn in 0..total {
+            // Fewer kills than moments are spread over all of them.
+            let moment = chosen[turn * chosen.len() / total.min(chosen.len()) % chosen.len()];
             prepare()?;
             let problem = || {
                 let Moment { call, nth, .. } = moment;
