@@ -36,6 +36,14 @@ test: needs ## every test, those in network namespaces too: as root or as an ord
 	$(CARGO) test --workspace --no-run
 	LODEN_CARGO_AS_ROOT=1 $(CARGO) test --workspace --no-fail-fast
 
+# Ten thousand kills of the CNI program (a few hundred in `make test`) and long fuzzing, about half an hour.
+.PHONY: soak
+soak: needs ## what takes long: ten thousand kills, millions of fuzzed inputs
+	$(CARGO) build --workspace --bins
+	$(CARGO) test -p netns-tests --test kill --no-run
+	LODEN_CARGO_AS_ROOT=1 LODEN_KILLS=10000 $(CARGO) test -p netns-tests --test kill
+	LODEN_FUZZ_RUNS=1_000_000 $(CARGO) test --release -p loden-fuzz
+
 .PHONY: lint lint-format lint-clippy lint-docs lint-links
 lint: lint-format lint-clippy lint-docs lint-links ## formatting, clippy, the documentation of the code, links of the pages
 lint-format:
