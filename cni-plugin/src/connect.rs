@@ -16,6 +16,7 @@ use ipnetwork::IpNetwork;
 use crate::attachment::conf::{AttachmentConf, BridgeConf, Kind};
 use crate::attachment::name::Identity;
 use crate::attachment::{Plan, bridge, routed};
+use crate::deadline::Deadline;
 use crate::protocol::Error;
 use crate::protocol::result::Interface;
 use crate::{fresh, masquerade};
@@ -39,6 +40,7 @@ pub struct Connected {
     host: Netlink,
     pod: Option<Netlink>,
     netns: Netns,
+    deadline: Deadline,
 }
 
 impl Connected {
@@ -56,10 +58,12 @@ impl Connected {
         let pod = link.lower.ok_or_else(|| Error::NoPeer {
             name: link.name.clone(),
         })?;
+        self.deadline.check()?;
         match &conf.kind {
             Kind::Routed => {
                 guard(&link.name)?;
                 self.inside(plan, &routed::pod(plan, pod))?;
+                self.deadline.check()?;
                 // Asked for the link for the same reason as in the pod.
                 self.host
                     .apply_and_link(&routed::host(plan, link.index), &link.name)
@@ -68,6 +72,7 @@ impl Connected {
             }
             Kind::Bridge(conf) => {
                 self.inside(plan, &bridge::pod(plan, pod))?;
+                self.deadline.check()?;
                 // Last, since an end that is marked counts as complete.
                 self.host
                     .apply(&bridge::port(conf, plan, link.index))
@@ -106,7 +111,13 @@ impl Connected {
 /// # Errors
 ///
 /// Whatever the kernel refuses, and [`Error::InterfaceExists`].
-pub fn connect(plan: &mut Plan, conf: &AttachmentConf, netns: Netns) -> Result<Connected, Error> {
+pub fn connect(
+    plan: &mut Plan,
+    conf: &AttachmentConf,
+    netns: Netns,
+    deadline: Deadline,
+) -> Result<Connected, Error> {
+    deadline.check()?;
     let mut host = Netlink::open().map_err(Error::Netlink)?;
     let bridge = match &conf.kind {
         Kind::Bridge(bridge) => Some(ensure_bridge(&mut host, bridge, plan)?),
@@ -125,6 +136,7 @@ pub fn connect(plan: &mut Plan, conf: &AttachmentConf, netns: Netns) -> Result<C
         masquerade::ensure(&masquerade::tables(network, &pods, &conf.pod_networks))?;
     }
 
+    deadline.check()?;
     let link = make_pair(&mut host, plan, bridge.as_ref(), &netns)?;
     let mut interfaces = Vec::with_capacity(3);
     interfaces.extend(bridge.as_ref().map(bridge_interface));
@@ -136,6 +148,7 @@ pub fn connect(plan: &mut Plan, conf: &AttachmentConf, netns: Netns) -> Result<C
         host,
         pod: None,
         netns,
+        deadline,
     };
     match connected.configure(plan, conf, &link) {
         Ok(()) => Ok(connected),

@@ -28,6 +28,7 @@
 
 pub mod attachment;
 pub mod connect;
+pub mod deadline;
 pub mod flannel_conf;
 mod fresh;
 pub mod masquerade;
@@ -40,6 +41,7 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
+use crate::deadline::Deadline;
 use crate::protocol::config::STDIN_MAX;
 use crate::protocol::json::Object;
 use crate::protocol::{Config, Error, Invocation, Request, SpecVersion};
@@ -95,11 +97,13 @@ fn execute(
     };
     match &call.request {
         Request::Add(target) => {
+            let deadline = Deadline::of_add();
             let config = config()?;
-            tell(verbs::add::add(call, target, &config)?, &config, stdout)
+            let added = verbs::add::add(call, target, &config, deadline)?;
+            tell(added, &config, stdout)
         }
         Request::Check(target) => verbs::check::check(call, target, &config()?),
-        Request::Del(target) => verbs::del::del(target, &config()?),
+        Request::Del(target) => verbs::del::del(target, &config()?, Deadline::of_del()),
         Request::Gc => verbs::gc::gc(&config()?),
         Request::Status => verbs::status::status(&config()?),
         Request::Version => print(stdout, &verbs::version::version()),

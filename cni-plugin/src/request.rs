@@ -2,6 +2,7 @@
 //! else out of the config. Nothing is changed here.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipam::pool::{self, Details, NetnsIdentity, Options, Range, RangeSet, RangeSpec};
 use ipam::{Attachment, Owner, Pool};
@@ -53,7 +54,20 @@ pub fn owner(target: &Target) -> Result<Owner, Error> {
 ///
 /// [`Error::Pool`]
 pub fn pool(config: &Config, data_dir: &Path) -> Result<Pool, Error> {
-    Pool::open(data_dir, &config.name, Options::default()).map_err(Error::Pool)
+    pool_waiting(config, data_dir, pool::DEFAULT_LOCK_WAIT)
+}
+
+/// The same, whose lock is waited for no longer than given.
+///
+/// # Errors
+///
+/// [`Error::Pool`]
+pub fn pool_waiting(config: &Config, data_dir: &Path, lock_wait: Duration) -> Result<Pool, Error> {
+    let options = Options {
+        lock_wait,
+        ..Options::default()
+    };
+    Pool::open(data_dir, &config.name, options).map_err(Error::Pool)
 }
 
 /// Where the config keeps reservations, as far as it can be told: a DEL has to work with a broken config too.

@@ -44,6 +44,7 @@ netns_tests::tests![
     del_works_without_a_record,
     del_before_add_is_fine,
     a_failed_add_leaves_nothing,
+    no_call_waits_for_ever,
     an_add_cut_short_is_taken_over,
     a_foreign_link_of_our_name_is_left_alone,
     first_pods_come_at_once,

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hostnet::Refusals;
 use hostnet::netns::NetnsError;
@@ -226,6 +227,17 @@ pub enum Error {
         /// The second.
         leftover: Box<Self>,
     },
+    /// The call took too long.
+    #[error(
+        "{verb} was given up to end within {} s: something on this host hangs or is too slow; try again, and look for processes that wait for the kernel",
+        limit.as_secs()
+    )]
+    OutOfTime {
+        /// The verb.
+        verb: Verb,
+        /// Its time.
+        limit: Duration,
+    },
     /// Results before 0.3.0 cannot say "no address".
     #[error(
         "this attachment has no address, which a result of version {version} cannot express: set cniVersion to 0.3.1 or later"
@@ -281,7 +293,7 @@ impl Error {
             | Self::Undecodable { .. }
             | Self::WrongType { .. } => 6,
             Self::InvalidConfig { .. } | Self::MissingKey { .. } | Self::NetworkName { .. } => 7,
-            Self::SubnetFile { .. } => 11,
+            Self::OutOfTime { .. } | Self::SubnetFile { .. } => 11,
             Self::Netns(NetnsError::Missing { .. }) => 3,
             Self::Netns(NetnsError::NotANetns { .. }) | Self::OwnNetns { .. } => 8,
             Self::NotReady { limited: false, .. } => 50,

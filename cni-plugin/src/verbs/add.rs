@@ -12,6 +12,7 @@ use crate::attachment::Plan;
 use crate::attachment::conf::AttachmentConf;
 use crate::attachment::name::Identity;
 use crate::connect::{self, Connected};
+use crate::deadline::Deadline;
 use crate::protocol::result::{AddResult, Dns};
 use crate::protocol::{Config, Error, Invocation, Target};
 use crate::{request, sandbox};
@@ -44,7 +45,12 @@ impl Added {
 /// # Errors
 ///
 /// After any of them nothing of the attachment is there.
-pub fn add(call: &Invocation, target: &Target, config: &Config) -> Result<Added, Error> {
+pub fn add(
+    call: &Invocation,
+    target: &Target,
+    config: &Config,
+    deadline: Deadline,
+) -> Result<Added, Error> {
     let (netns, record) = sandbox::open(target, call.netns_override)?;
     let previous = config.previous_result()?;
     let conf = request::attachment_conf(config, &call.args)?;
@@ -55,9 +61,9 @@ pub fn add(call: &Invocation, target: &Target, config: &Config) -> Result<Added,
 
     let expected = identity.host_name(0);
     let details = request::details(&conf, call, Some(record), &expected);
-    let reserved = reserve(&pool, &owner, &identity, &sets, &conf, &details)?;
+    let reserved = reserve(&pool, &owner, &identity, &sets, &conf, &details, deadline)?;
     let mut plan = request::plan(&identity, &conf, &reserved);
-    let connected = match attach(&mut plan, &conf, netns, &pool, reserved) {
+    let connected = match attach(&mut plan, &conf, netns, &pool, reserved, deadline) {
         Ok(connected) => connected,
         Err(error) => return Err(error.after_undoing(pool.release(&owner))),
     };
@@ -85,7 +91,9 @@ fn reserve(
     sets: &[RangeSet],
     conf: &AttachmentConf,
     details: &Details,
+    deadline: Deadline,
 ) -> Result<Attachment, Error> {
+    deadline.check()?;
     let requested = &conf.ipam.requested;
     match pool.reserve(owner, sets, requested, details.clone()) {
         Err(PoolError::Duplicate { existing }) => {
@@ -93,12 +101,14 @@ fn reserve(
                 return Err(PoolError::Duplicate { existing }.into());
             }
             let addresses: Vec<_> = existing.addresses.iter().map(|held| held.address).collect();
+            deadline.check()?;
             connect::disconnect(
                 identity,
                 existing.details.host_ifname.as_deref(),
                 &addresses,
             )?;
             pool.release(owner)?;
+            deadline.check()?;
             Ok(pool.reserve(owner, sets, requested, details.clone())?)
         }
         other => Ok(other?),
@@ -125,8 +135,9 @@ fn attach(
     netns: Netns,
     pool: &Pool,
     reserved: Attachment,
+    deadline: Deadline,
 ) -> Result<Connected, Error> {
-    let mut connected = connect::connect(plan, conf, netns)?;
+    let mut connected = connect::connect(plan, conf, netns, deadline)?;
     if reserved.details.host_ifname.as_ref() == Some(&plan.host_name) {
         return Ok(connected);
     }

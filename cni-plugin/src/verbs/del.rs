@@ -6,6 +6,7 @@
 //! before, is fine.
 
 use crate::connect;
+use crate::deadline::Deadline;
 use crate::protocol::{Config, Error, Target};
 use crate::request;
 
@@ -14,12 +15,13 @@ use crate::request;
 /// # Errors
 ///
 /// Only if something certainly is still there.
-pub fn del(target: &Target, config: &Config) -> Result<(), Error> {
+pub fn del(target: &Target, config: &Config, deadline: Deadline) -> Result<(), Error> {
     let identity = request::identity(config, target);
     let owner = request::owner(target)?;
     let mut detached = false;
     for data_dir in request::data_dirs(config) {
-        let pool = request::pool(config, &data_dir)?;
+        deadline.check()?;
+        let pool = request::pool_waiting(config, &data_dir, deadline.lock_wait())?;
         let Some(recorded) = pool.attachment(&owner).unwrap_or_default() else {
             // Also where the record cannot be read: then the name tells enough.
             continue;

@@ -3,10 +3,9 @@
 //! Runtimes ask often, some of them while holding a lock, so it is bounded and changes nothing. A pool that is locked by
 //! others is a pool at work, not a reason to take the node out of service.
 
-use std::path::Path;
 use std::time::Duration;
 
-use ipam::pool::{Options, Range};
+use ipam::pool::Range;
 use ipam::{Pool, PoolError};
 
 use crate::protocol::args::CniArgs;
@@ -32,10 +31,10 @@ pub fn status(config: &Config) -> Result<(), Error> {
         }
         Err(error) => return Err(error),
     };
-    let pool = open(config, &request::data_dir(&conf))?;
+    let pool = request::pool_waiting(config, &request::data_dir(&conf), PATIENCE)?;
     for set in &request::range_sets(&conf)? {
         let Some((free, total)) = room(&pool, set)? else {
-            continue;
+            return Ok(());
         };
         if free == 0 {
             let ranges: Vec<_> = set.iter().map(Range::to_string).collect();
@@ -47,14 +46,6 @@ pub fn status(config: &Config) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn open(config: &Config, data_dir: &Path) -> Result<Pool, Error> {
-    let options = Options {
-        lock_wait: PATIENCE,
-        ..Options::default()
-    };
-    Pool::open(data_dir, &config.name, options).map_err(Error::Pool)
 }
 
 /// How many addresses of a set can be given, and how many there are; nothing while others keep the pool locked. One that
@@ -76,7 +67,7 @@ fn room(pool: &Pool, set: &[Range]) -> Result<Option<(u64, u64)>, Error> {
 /// Whether pods of the network are there already, which then may have lost the way to other hosts.
 fn has_attachments(config: &Config) -> bool {
     request::data_dirs(config).iter().any(|data_dir| {
-        let pool = open(config, data_dir).ok();
+        let pool = request::pool(config, data_dir).ok();
         pool.is_some_and(|pool| {
             let first = pool.attachments().map(|mut all| all.next().is_some());
             first.unwrap_or(false)

@@ -1,9 +1,11 @@
 //! Pods that go, and attachments that fail or were cut short: what is left.
 
-use std::time::Duration;
+use std::fs::File;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use netns_tests::{Endpoint, Pod, Traffic, eventually};
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 
 use crate::scene::{self, Call, alone, both, bridge, host, ip_json, routed, used};
@@ -257,4 +259,39 @@ pub(crate) fn a_foreign_link_of_our_name_is_left_alone() -> Result<()> {
     del.run(&host)?.silent()?;
     scene::unchanged(&host, &before)?;
     pod.delete()
+}
+
+pub(crate) fn no_call_waits_for_ever() -> Result<()> {
+    let (_lab, host) = host()?;
+    let plugin = routed();
+    let before = used(&host, &alone(&plugin))?;
+    let pod = host.pod_spec("web").create()?;
+    let netns = pod.netns().display().to_string();
+    let attached = host.pod_spec("other").create()?;
+    let other = attached.netns().display().to_string();
+    let call = |verb, netns: &str, id| Call::new(verb, netns, &plugin).with("CNI_CONTAINERID", id);
+    call("ADD", &other, "c2").run(&host)?.result()?;
+
+    let lock = File::open(host.path("/run/loden/ipam/cbr0/lock"))?;
+    let lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+    let ends = |call: Call, limit| -> Result<()> {
+        let begin = Instant::now();
+        let message = call.run(&host)?.refusal(11)?;
+        let took = begin.elapsed();
+        ensure!(took < Duration::from_secs(limit), "{took:?}: {message}");
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let add = scope.spawn(|| ends(call("ADD", &netns, "c1"), 20));
+        let del = scope.spawn(|| ends(call("DEL", &other, "c2"), 10));
+        [add, del]
+            .into_iter()
+            .try_for_each(|call| call.join().map_err(|_| anyhow::anyhow!("panic"))?)
+    })?;
+    drop(lock);
+
+    call("DEL", &other, "c2").run(&host)?.silent()?;
+    pod.delete()?;
+    attached.delete()?;
+    scene::unchanged(&host, &before)
 }

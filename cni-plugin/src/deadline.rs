@@ -1,0 +1,105 @@
+//! How long a call may take: a runtime that gives up on a call kills it, and cannot tell what it left.
+//!
+//! The program has one thread and waits inside the kernel, which cannot be cut short; what is bounded is what waits for
+//! others (locks), and no step begins once the rest of the time belongs to undoing what was done.
+
+use std::time::{Duration, Instant};
+
+use ipam::pool::DEFAULT_LOCK_WAIT;
+
+use crate::protocol::{Error, Verb};
+
+/// Longest time of an ADD, undoing included. The shortest limit of a known runtime is a minute.
+const ADD: Duration = Duration::from_secs(20);
+
+/// Longest time of a DEL. It undoes nothing: doing it again takes up where it ended.
+const DEL: Duration = Duration::from_secs(10);
+
+/// The end of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    verb: Verb,
+    begin: Instant,
+    limit: Duration,
+    /// What undoing may take.
+    reserve: Duration,
+}
+
+impl Deadline {
+    /// That of an ADD that begins now. Its last part is for the one lock that undoing has to wait for.
+    #[must_use]
+    pub fn of_add() -> Self {
+        Self::begun(Verb::Add, Instant::now(), ADD, DEFAULT_LOCK_WAIT)
+    }
+
+    /// That of a DEL that begins now.
+    #[must_use]
+    pub fn of_del() -> Self {
+        Self::begun(Verb::Del, Instant::now(), DEL, Duration::ZERO)
+    }
+
+    fn begun(verb: Verb, begin: Instant, limit: Duration, reserve: Duration) -> Self {
+        Self {
+            verb,
+            begin,
+            limit,
+            reserve,
+        }
+    }
+
+    /// Whether another step may begin.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfTime`] if not.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.begin.elapsed() + self.reserve < self.limit {
+            return Ok(());
+        }
+        Err(Error::OutOfTime {
+            verb: self.verb,
+            limit: self.limit,
+        })
+    }
+
+    /// How long a lock may be waited for from now on.
+    #[must_use]
+    pub fn lock_wait(&self) -> Duration {
+        let left = self.limit.saturating_sub(self.begin.elapsed());
+        left.min(DEFAULT_LOCK_WAIT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begun_ago(seconds: u64, deadline: Deadline) -> Deadline {
+        let ago = Duration::from_secs(seconds);
+        Deadline {
+            begin: deadline.begin.checked_sub(ago).unwrap(),
+            ..deadline
+        }
+    }
+
+    #[test]
+    fn no_step_begins_that_could_not_be_undone_in_time() {
+        assert!(begun_ago(11, Deadline::of_add()).check().is_ok());
+        let error = begun_ago(12, Deadline::of_add()).check().unwrap_err();
+        assert_eq!(error.code(), 11);
+        let text = error.to_string();
+        assert!(text.contains("ADD") && text.contains("20 s"), "{text}");
+        assert!(begun_ago(9, Deadline::of_del()).check().is_ok());
+        assert!(begun_ago(10, Deadline::of_del()).check().is_err());
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_no_longer_than_there_is_time() {
+        assert_eq!(Deadline::of_add().lock_wait(), DEFAULT_LOCK_WAIT);
+        assert!(begun_ago(7, Deadline::of_del()).lock_wait() <= Duration::from_secs(3));
+        assert_eq!(
+            begun_ago(30, Deadline::of_del()).lock_wait(),
+            Duration::ZERO
+        );
+    }
+}
