@@ -84,6 +84,7 @@ async fn a_snapshot_and_then_every_change() -> Result<()> {
         key: "10.5.1.0-24".parse()?,
         record: vxlan(1),
         revision: first,
+        created: first,
     };
     assert_eq!(peers, std::slice::from_ref(&expected));
     let skipped: BTreeMap<&str, bool> = skipped
