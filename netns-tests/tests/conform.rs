@@ -27,6 +27,7 @@ use reference::*;
 
 netns_tests::tests![
     the_catalogue_is_in_order,
+    the_catalogue_is_documented,
     known_facts_about_bridge within 300,
     known_facts_about_ptp within 300,
     known_facts_about_host_local within 300,
@@ -42,6 +43,7 @@ netns_tests::tests![
     faults_at_once_and_in_chains_are_caught within 300,
     a_status_that_ignores_the_daemon_is_caught within 300,
     no_check_is_blind,
+    the_setup_prepares_each_host,
     a_plugin_that_hangs_is_killed within 300,
     the_program_tells_a_table_and_json within 300,
     the_program_says_what_is_wrong_with_its_arguments,

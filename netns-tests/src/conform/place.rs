@@ -5,8 +5,10 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::conform::catalogue::{Verdict, fails};
 use crate::endpoint::{Address, Endpoint};
@@ -25,6 +27,9 @@ pub(crate) const HOST_NETNS: &str = "/run/netns/host";
 /// Directories that begin empty for every check. Only these are searched for what a plugin leaves: `/tmp` is not, which
 /// may hold the plugin itself.
 const OWN_DIRECTORIES: [&str; 4] = ["/run", "/etc/cni", "/var/lib", "/var/log"];
+
+/// What the preparing shell says.
+const SETUP_LOG: &str = "/run/cni-conform-setup.log";
 
 const EXPECTED: [&str; 4] = ["/run/netns", "/run/lock", "/etc/cni/net.d", "/var/lib/cni"];
 
@@ -58,6 +63,36 @@ impl Place {
         let place = Self { namespaces };
         place.ip_batch(UPLINK)?;
         Ok(place)
+    }
+
+    /// Runs the shell that prepares the host. What it starts in the background may keep its output open, so that goes to a file.
+    pub(super) fn set_up(&self, shell: &str) -> Result<()> {
+        if shell.trim().is_empty() {
+            return Ok(());
+        }
+        let done = self.attempt(["sh", "-ec", &format!("exec >{SETUP_LOG} 2>&1\n{shell}")])?;
+        if done.status.success() {
+            return Ok(());
+        }
+        let said = self.exec(["cat", SETUP_LOG])?;
+        bail!(
+            "the shell that prepares the host ended with {}: {said}",
+            done.status
+        )
+    }
+
+    /// Kills what still runs on the host: daemons of its preparation, and what a plugin left running.
+    pub(super) fn kill_all(&self) {
+        let own = fs::read_link(self.namespaces.net_path()).ok();
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        for pid in pids {
+            let there = fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+            // The runner is the first process of its pid namespace, in which nobody but it and its children is seen.
+            if pid > 1 && own.is_some() && there == own {
+                kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+            }
+        }
     }
 
     /// A new container with its loopback up, as runtimes hand it over.

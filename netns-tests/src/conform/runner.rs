@@ -76,6 +76,7 @@ pub fn run(options: &Options, progress: Progress<'_>) -> Result<Report> {
         isolation::is_inside(),
         "checks run only inside namespaces of the runner's own"
     );
+    needs_tools()?;
     let (mut subject, name) = subject(options)?;
     let probed = probe(&subject)?;
     subject.supported.clone_from(&probed.known);
@@ -108,6 +109,20 @@ pub fn run(options: &Options, progress: Progress<'_>) -> Result<Report> {
     report.checks = judge_all(&subject, options, &report.versions, progress);
     report.sum_up();
     Ok(report)
+}
+
+/// The second opinion about the kernel comes from these.
+fn needs_tools() -> Result<()> {
+    let place = Place::new()?;
+    let look = "for tool in ip bridge nft ping; do command -v $tool >/dev/null || echo $tool; done";
+    let missing = place.sh(look)?;
+    let missing: Vec<_> = missing.split_whitespace().collect();
+    ensure!(
+        missing.is_empty(),
+        "programs are missing that the runner looks at the kernel with: {}; they come with iproute2, nftables and iputils",
+        missing.join(", ")
+    );
+    Ok(())
 }
 
 fn subject(options: &Options) -> Result<(Subject, String)> {

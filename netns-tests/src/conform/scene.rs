@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use serde_json::{Map, Value, json};
 
 use crate::conform::call::{Answer, Call, needed};
@@ -42,6 +42,12 @@ pub(crate) struct Attached {
     pub(crate) result: Value,
 }
 
+impl Drop for Scene<'_> {
+    fn drop(&mut self) {
+        self.host.kill_all();
+    }
+}
+
 impl<'a> Scene<'a> {
     pub(super) fn new(subject: &'a Subject, verb: Verb, version: SpecVersion) -> Result<Self> {
         Self::staged(subject, verb, version, &subject.usual)
@@ -54,10 +60,7 @@ impl<'a> Scene<'a> {
         staging: &Staging,
     ) -> Result<Self> {
         let host = Place::new()?;
-        if !staging.setup.trim().is_empty() {
-            host.sh(&staging.setup)
-                .context("the host cannot be prepared")?;
-        }
+        host.set_up(&staging.setup)?;
         Ok(Self {
             subject,
             verb,

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use netns_tests::conform::{self, Options, Outcome, SpecVersion};
+use netns_tests::eventually;
 use serde_json::json;
 
 use crate::protocol_faults::PROTOCOL;
@@ -246,5 +248,31 @@ pub(crate) fn a_plugin_that_hangs_is_killed() -> Result<()> {
         !silent.holds() && evidence.contains("still running after 10 s"),
         "{evidence}"
     );
+    Ok(())
+}
+
+/// A daemon that the setup starts lives as long as its check; a setup that fails is not held against the plugin.
+pub(crate) fn the_setup_prepares_each_host() -> Result<()> {
+    let mut options = options("ptp", 0, "", &["add.succeeds", "del.succeeds"])?;
+    let daemon = "tail -f /dev/null";
+    options.setup =
+        format!("echo hello; {daemon} & echo $! >/run/daemon.pid; test -s /run/daemon.pid");
+    let report = run(&options)?;
+    ensure!(report.holds_strictly(), "{}", complaints(&report));
+    eventually("the daemons are gone", Duration::from_secs(5), || {
+        let mut left = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let command = fs::read_to_string(entry?.path().join("cmdline")).unwrap_or_default();
+            left.extend((command.replace('\0', " ").trim() == daemon).then_some(command));
+        }
+        ensure!(left.is_empty(), "{} still run", left.len());
+        Ok(())
+    })?;
+
+    options.setup = "echo no such disk >&2; exit 3".to_owned();
+    let report = run(&options)?;
+    let add = &entry(&report, "add.succeeds")?.findings[0].outcome;
+    let told = matches!(add, Outcome::Undecided { trouble } if trouble.contains("no such disk"));
+    ensure!(told, "{add:?}");
     Ok(())
 }

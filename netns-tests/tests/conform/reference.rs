@@ -1,4 +1,4 @@
-//! Facts about Debian's reference plugins that were found by hand, too.
+//! The catalogue as a whole, and known facts about Debian's reference plugins.
 
 use std::collections::BTreeSet;
 
@@ -21,6 +21,28 @@ pub(crate) fn the_catalogue_is_in_order() -> Result<()> {
         ensure!(!check.source.is_empty(), "{id} has no source");
     }
     ensure!(seen.len() > 100, "{} checks", seen.len());
+    Ok(())
+}
+
+/// The manual, whose tables list the whole catalogue.
+const MANUAL: &str = include_str!("../../../docs/conformance.md");
+
+pub(crate) fn the_catalogue_is_documented() -> Result<()> {
+    let documented: Vec<_> = MANUAL
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("`, "))
+        .filter(|(id, _)| id.contains('.') && !id.contains(' '))
+        .map(|(id, rest)| (id, rest.split([' ', '*']).find(|word| !word.is_empty())))
+        .collect();
+    let catalogue: Vec<_> = conform::catalogue()
+        .map(|(_, check)| (check.id, Some(check.severity.as_str())))
+        .collect();
+    for line in &catalogue {
+        ensure!(documented.contains(line), "the manual lacks {line:?}");
+    }
+    for line in &documented {
+        ensure!(catalogue.contains(line), "the manual invents {line:?}");
+    }
     Ok(())
 }
 

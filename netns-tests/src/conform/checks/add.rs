@@ -214,6 +214,12 @@ fn containers_talk(scene: &Scene<'_>) -> Verdict {
 
 fn host_reaches(scene: &Scene<'_>) -> Verdict {
     let attached = scene.attached()?;
+    let link = kernel::link_named(&attached.container, &attached.container.ifname)?;
+    if link.is_some_and(|link| ["macvlan", "ipvlan"].contains(&link.kind.as_str())) {
+        return inapplicable(
+            "the kernel keeps macvlan and ipvlan apart from the host of their parent",
+        );
+    }
     let to = first_address(&attached)?;
     let answer = scene.host.ping(&to);
     require(answer.is_ok(), || {
