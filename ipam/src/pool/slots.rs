@@ -83,7 +83,7 @@ impl<'a> Slots<'a> {
                 .read_at(&self.file, bytes, slot_offset(self.header.fresh))?;
             for slot in bytes.chunks_exact(SLOT_LEN) {
                 if Slot::decode(slot).ok_or(Fault::Corrupt)? == Slot::Fresh {
-                    return Ok(Some(self.header.fresh));
+                    return self.no_gateway(self.header.fresh).map(Some);
                 }
                 self.header.fresh += 1;
             }
@@ -97,9 +97,17 @@ impl<'a> Slots<'a> {
             return Ok(None);
         };
         match self.slot(index)? {
-            Slot::Free(free) if free.older.is_none() => Ok(Some((index, free))),
+            Slot::Free(free) if free.older.is_none() => Ok(Some((self.no_gateway(index)?, free))),
             _ => Err(Fault::Corrupt),
         }
+    }
+
+    /// Slots have no checksum: where a bad disk lost some, the gateway must not be given to a pod.
+    fn no_gateway(&self, index: u32) -> Result<u32, Fault> {
+        if self.header.gateway == Some(index) {
+            return Err(Fault::Corrupt);
+        }
+        Ok(index)
     }
 
     /// What is known of an address.
