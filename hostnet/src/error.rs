@@ -1,6 +1,6 @@
 //! What can go wrong between us and the kernel, as values that name the object and read as a sentence.
 //!
-//! Refusals of single changes inside a batch are in [`crate::apply`]; namespaces, sysctls and ethtool have their own
+//! Refusals of single changes inside a batch are in [`crate::Refused`]; namespaces, sysctls and ethtool have their own
 //! small enums beside their code.
 
 use std::{fmt, io};
