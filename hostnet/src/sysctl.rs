@@ -1,7 +1,8 @@
 //! Kernel settings under /proc/sys. Those of the network are the calling thread's network namespace's.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Read},
     path::{Component, Path, PathBuf},
 };
 
@@ -60,7 +61,7 @@ impl SysctlError {
 /// # Errors
 /// [`SysctlError::Missing`], [`SysctlError::NotASetting`], [`SysctlError::Read`].
 pub fn read(setting: &str) -> Result<String, SysctlError> {
-    let text = fs::read_to_string(path(setting)?).map_err(|reason| match reason.kind() {
+    let text = read_once(&path(setting)?).map_err(|reason| match reason.kind() {
         io::ErrorKind::NotFound => SysctlError::Missing {
             setting: setting.to_owned(),
         },
@@ -70,6 +71,17 @@ pub fn read(setting: &str) -> Result<String, SysctlError> {
         },
     })?;
     Ok(normalised(&text))
+}
+
+/// The kernel hands a whole setting out at once (long lists excepted), so that a second read, and a question how long it is, are spared.
+fn read_once(path: &Path) -> io::Result<String> {
+    let mut bytes = [0; LONGEST];
+    let mut file = File::open(path)?;
+    let length = file.read(&mut bytes)?;
+    if length == LONGEST {
+        return fs::read_to_string(path);
+    }
+    String::from_utf8(bytes[..length].to_vec()).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// Makes a setting say something; one that says it already is not touched. Tells whether it was changed.
@@ -131,6 +143,9 @@ fn hint(reason: &io::Error) -> &'static str {
 }
 
 const ROOT: &str = "/proc/sys";
+
+/// More than nearly every setting says.
+const LONGEST: usize = 4096;
 
 #[cfg(test)]
 mod tests {
