@@ -27,6 +27,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use crate::flock;
 use crate::pool::{DEFAULT_LOCK_WAIT, Owner, check_network};
 
+mod claim;
 mod error;
 mod holder;
 #[cfg(test)]
