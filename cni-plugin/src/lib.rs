@@ -18,7 +18,8 @@
 //! other. The pod gets the routes of `ipam.routes` and one to each flannel network. `delegate.isDefaultGateway` adds the
 //! default route: as with flannel it is off for a bridge unless given; routed pods have it unless it is `false` (the
 //! reference plugin `ptp` does not know the key and wants `{"dst": "0.0.0.0/0"}` in `ipam.routes`). `ipam.dataDir` is
-//! where reservations are kept; without it, in [`ipam::pool::DEFAULT_DIRECTORY`].
+//! where reservations are kept; without it, in [`ipam::pool::DEFAULT_DIRECTORY`]. They are noted a second time where the
+//! reference plugin `host-local` would have them ([`mirror`]).
 //!
 //! Masquerading is the daemon's: `flanneld --ip-masq` keeps static rules for the whole host and says so in subnet.env; a
 //! `delegate.ipMasq` is then fulfilled by those. Only without `--ip-masq` this program has rules of its own, static too
@@ -31,7 +32,9 @@ pub mod connect;
 pub mod deadline;
 pub mod flannel_conf;
 mod fresh;
+pub mod inherited;
 pub mod masquerade;
+pub mod mirror;
 pub mod protocol;
 pub mod request;
 pub mod sandbox;

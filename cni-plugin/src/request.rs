@@ -2,6 +2,7 @@
 //! else out of the config. Nothing is changed here.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipam::pool::{self, Details, NetnsIdentity, Options, Range, RangeSet, RangeSpec};
@@ -11,6 +12,7 @@ use crate::attachment::conf::{AttachmentConf, Kind};
 use crate::attachment::name::{Identity, mac_of};
 use crate::attachment::{Plan, PodAddress, default_routes, routed};
 use crate::flannel_conf::{FlannelConf, networks, read_subnet_file};
+use crate::mirror::Mirror;
 use crate::protocol::args::CniArgs;
 use crate::protocol::json::Section;
 use crate::protocol::{Config, Error, Invocation, Target};
@@ -63,8 +65,10 @@ pub fn pool(config: &Config, data_dir: &Path) -> Result<Pool, Error> {
 ///
 /// [`Error::Pool`]
 pub fn pool_waiting(config: &Config, data_dir: &Path, lock_wait: Duration) -> Result<Pool, Error> {
+    let mirror = Mirror::of(config)?;
     let options = Options {
         lock_wait,
+        foreign: Arc::new(move || mirror.addresses()),
         ..Options::default()
     };
     Pool::open(data_dir, &config.name, options).map_err(Error::Pool)

@@ -1,7 +1,8 @@
 //! The CNI program on a host whose daemon has got a subnet: what it makes in the kernel, what it leaves there, what it says.
 //!
 //! No `flanneld` runs here: `subnet.env` is all that the two programs share. `attach` is about pods that come, `detach` about
-//! those that go, `chain` about plugins behind ours, `refusals` about bad input, `cost` about system calls, `upkeep` about
+//! those that go, `chain` about plugins behind ours, `refusals` about bad input, `switch` about nodes that
+//! change from flannel's plugin to ours and back, `cost` about system calls, `upkeep` about
 //! CHECK, GC and STATUS; `scene` sets the stage.
 
 #[path = "cni/attach.rs"]
@@ -16,6 +17,8 @@ mod detach;
 mod refusals;
 #[path = "cni/scene.rs"]
 mod scene;
+#[path = "cni/switch.rs"]
+mod switch;
 #[path = "cni/upkeep.rs"]
 mod upkeep;
 
@@ -24,6 +27,7 @@ use chain::*;
 use cost::*;
 use detach::*;
 use refusals::*;
+use switch::*;
 use upkeep::*;
 
 netns_tests::tests![
@@ -61,6 +65,10 @@ netns_tests::tests![
     our_conflist_serves_a_host_port,
     the_whole_chain_works_behind_both,
     an_add_is_cheap,
+    addresses_of_the_reference_are_honoured,
+    reservations_of_a_former_boot_are_void,
+    the_reference_releases_what_we_reserved,
+    pods_of_the_reference_are_detached,
     check_finds_what_is_broken,
     check_lets_pass_what_others_change,
     check_needs_the_result_of_the_add,

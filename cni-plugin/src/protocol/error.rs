@@ -10,7 +10,7 @@ use std::time::Duration;
 use hostnet::Refusals;
 use hostnet::netns::NetnsError;
 use hostnet::sysctl::SysctlError;
-use ipam::PoolError;
+use ipam::{HostLocalError, PoolError};
 
 use super::args::Verb;
 use super::json::Object;
@@ -192,6 +192,18 @@ pub enum Error {
     /// The address pool refuses.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// The reservations of host-local cannot be read or changed.
+    #[error(transparent)]
+    HostLocal(#[from] HostLocalError),
+    /// What flannel's own plugin noted cannot be removed.
+    #[error("the pod is detached, but {} cannot be removed: {source}; remove it by hand, or try again", path.display())]
+    FlannelNote {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A request to the kernel failed.
     #[error("the network could not be looked at: {0}")]
     Netlink(#[source] hostnet::Error),
@@ -287,7 +299,7 @@ impl Error {
             Self::InvalidVariable { .. }
             | Self::MissingVariables { .. }
             | Self::UnknownCommand { .. } => 4,
-            Self::Stdin(_) | Self::Stdout(_) => 5,
+            Self::FlannelNote { .. } | Self::Stdin(_) | Self::Stdout(_) => 5,
             Self::StdinEmpty
             | Self::StdinTooLong
             | Self::Undecodable { .. }
@@ -301,6 +313,12 @@ impl Error {
             Self::Damaged { .. } => code::DAMAGED,
             Self::InterfaceExists { .. } | Self::NotABridge { .. } => code::INTERFACE_EXISTS,
             Self::Pool(error) => pool_code(error),
+            Self::HostLocal(error) => match error {
+                HostLocalError::Busy { .. } => 11,
+                HostLocalError::Io { .. } => 5,
+                HostLocalError::Name(_) => 4,
+                HostLocalError::Taken { .. } => code::ADDRESS_UNAVAILABLE,
+            },
             Self::Leftover { error, .. } => error.code(),
             Self::Masquerade(_)
             | Self::Netlink(_)

@@ -3,6 +3,8 @@
 //! What can be checked without changing anything comes first. Then the address is reserved, which also records what a DEL
 //! needs, and then the kernel is told; whatever fails takes back what was done before it.
 
+use std::net::IpAddr;
+
 use hostnet::Netlink;
 use hostnet::netns::Netns;
 use ipam::pool::{Details, RangeSet};
@@ -13,6 +15,7 @@ use crate::attachment::conf::AttachmentConf;
 use crate::attachment::name::Identity;
 use crate::connect::{self, Connected};
 use crate::deadline::Deadline;
+use crate::mirror::Mirror;
 use crate::protocol::result::{AddResult, Dns};
 use crate::protocol::{Config, Error, Invocation, Target};
 use crate::{request, sandbox};
@@ -23,8 +26,8 @@ pub struct Added {
     /// What to tell the runtime.
     pub result: AddResult,
     connected: Connected,
-    pool: Pool,
-    owner: Owner,
+    addresses: Addresses,
+    reserved: Attachment,
 }
 
 impl Added {
@@ -35,8 +38,7 @@ impl Added {
     /// If something certainly is still there.
     pub fn undo(mut self) -> Result<(), Error> {
         self.connected.undo()?;
-        self.pool.release(&self.owner)?;
-        Ok(())
+        self.addresses.release(&self.reserved)
     }
 }
 
@@ -57,15 +59,27 @@ pub fn add(
     let sets = request::range_sets(&conf)?;
     let identity = request::identity(config, target);
     let owner = request::owner(target)?;
-    let pool = request::pool(config, &request::data_dir(&conf))?;
+    let addresses = Addresses {
+        pool: request::pool(config, &request::data_dir(&conf))?,
+        mirror: Mirror::of(config)?,
+    };
 
     let expected = identity.host_name(0);
     let details = request::details(&conf, call, Some(record), &expected);
-    let reserved = reserve(&pool, &owner, &identity, &sets, &conf, &details, deadline)?;
+    let reserved = reserve(
+        &addresses, &owner, &identity, &sets, &conf, &details, deadline,
+    )?;
     let mut plan = request::plan(&identity, &conf, &reserved);
-    let connected = match attach(&mut plan, &conf, netns, &pool, reserved, deadline) {
+    let connected = match attach(
+        &mut plan,
+        &conf,
+        netns,
+        &addresses.pool,
+        &reserved,
+        deadline,
+    ) {
         Ok(connected) => connected,
-        Err(error) => return Err(error.after_undoing(pool.release(&owner))),
+        Err(error) => return Err(error.after_undoing(addresses.release(&reserved))),
     };
     let pod = connected.interfaces.len() - 1;
     let result = AddResult {
@@ -77,15 +91,53 @@ pub fn add(
     Ok(Added {
         result: merge(previous, result),
         connected,
-        pool,
-        owner,
+        addresses,
+        reserved,
     })
+}
+
+/// Where addresses are reserved: the pool decides, and host-local's directory follows.
+#[derive(Debug)]
+struct Addresses {
+    pool: Pool,
+    mirror: Mirror,
+}
+
+impl Addresses {
+    fn reserve(
+        &self,
+        owner: &Owner,
+        sets: &[RangeSet],
+        requested: &[IpAddr],
+        details: &Details,
+        deadline: Deadline,
+    ) -> Result<Attachment, Error> {
+        loop {
+            deadline.check()?;
+            let reserved = self.pool.reserve(owner, sets, requested, details.clone())?;
+            match self.mirror.note(&reserved) {
+                Ok(true) => return Ok(reserved),
+                Ok(false) => {
+                    // Looking at all of host-local's reservations again finds the one that was in the way.
+                    self.pool.release(owner)?;
+                    self.pool.distrust()?;
+                }
+                Err(error) => return Err(error.after_undoing(self.pool.release(owner))),
+            }
+        }
+    }
+
+    fn release(&self, reserved: &Attachment) -> Result<(), Error> {
+        self.mirror.forget(reserved)?;
+        self.pool.release(&reserved.owner)?;
+        Ok(())
+    }
 }
 
 /// Reserves addresses. Those that the same container and interface hold from before are given back first if the
 /// attachment they belong to is gone.
 fn reserve(
-    pool: &Pool,
+    addresses: &Addresses,
     owner: &Owner,
     identity: &Identity,
     sets: &[RangeSet],
@@ -93,25 +145,19 @@ fn reserve(
     details: &Details,
     deadline: Deadline,
 ) -> Result<Attachment, Error> {
-    deadline.check()?;
     let requested = &conf.ipam.requested;
-    match pool.reserve(owner, sets, requested, details.clone()) {
-        Err(PoolError::Duplicate { existing }) => {
+    match addresses.reserve(owner, sets, requested, details, deadline) {
+        Err(Error::Pool(PoolError::Duplicate { existing })) => {
             if is_alive(identity, &existing, details)? {
                 return Err(PoolError::Duplicate { existing }.into());
             }
-            let addresses: Vec<_> = existing.addresses.iter().map(|held| held.address).collect();
+            let held: Vec<_> = existing.addresses.iter().map(|held| held.address).collect();
             deadline.check()?;
-            connect::disconnect(
-                identity,
-                existing.details.host_ifname.as_deref(),
-                &addresses,
-            )?;
-            pool.release(owner)?;
-            deadline.check()?;
-            Ok(pool.reserve(owner, sets, requested, details.clone())?)
+            connect::disconnect(identity, existing.details.host_ifname.as_deref(), &held)?;
+            addresses.release(&existing)?;
+            addresses.reserve(owner, sets, requested, details, deadline)
         }
-        other => Ok(other?),
+        other => other,
     }
 }
 
@@ -134,7 +180,7 @@ fn attach(
     conf: &AttachmentConf,
     netns: Netns,
     pool: &Pool,
-    reserved: Attachment,
+    reserved: &Attachment,
     deadline: Deadline,
 ) -> Result<Connected, Error> {
     let mut connected = connect::connect(plan, conf, netns, deadline)?;
@@ -143,7 +189,7 @@ fn attach(
     }
     let details = Details {
         host_ifname: Some(plan.host_name.clone()),
-        ..reserved.details
+        ..reserved.details.clone()
     };
     match pool.take_over(&reserved.owner, details) {
         Ok(_) => Ok(connected),

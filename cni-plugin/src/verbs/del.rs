@@ -1,12 +1,14 @@
 //! DEL: detaches a container, from what was recorded at ADD.
 //!
-//! The runtime's namespace is not looked at: it may be gone, or the path may lead elsewhere by now. Everything hangs on the
+//! The runtime's namespace is not looked at (but for pods that flannel's own plugin attached, see [`inherited`]): it may be gone, or the path may lead elsewhere by now. Everything hangs on the
 //! host end of the link, which is found by its recorded or derived name and known by its mark. The address goes back to
 //! the pool last, so that nobody gets it while something still leads to the old pod. Doing it again, or without an ADD
 //! before, is fine.
 
 use crate::connect;
 use crate::deadline::Deadline;
+use crate::inherited;
+use crate::mirror::Mirror;
 use crate::protocol::{Config, Error, Target};
 use crate::request;
 
@@ -18,6 +20,7 @@ use crate::request;
 pub fn del(target: &Target, config: &Config, deadline: Deadline) -> Result<(), Error> {
     let identity = request::identity(config, target);
     let owner = request::owner(target)?;
+    let mirror = Mirror::of(config)?;
     let mut detached = false;
     for data_dir in request::data_dirs(config) {
         deadline.check()?;
@@ -33,10 +36,12 @@ pub fn del(target: &Target, config: &Config, deadline: Deadline) -> Result<(), E
             &addresses,
         )?;
         detached = true;
+        mirror.forget(&recorded)?;
         pool.release(&owner)?;
     }
     if !detached {
         connect::disconnect(&identity, None, &[])?;
+        inherited::detach(target, config, deadline)?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use ipam::{Attachment, Owner, Pool};
 
 use crate::attachment::name::Identity;
 use crate::connect;
+use crate::mirror::Mirror;
 use crate::protocol::json::Section;
 use crate::protocol::{Config, Error};
 use crate::request;
@@ -43,6 +44,7 @@ pub fn gc(config: &Config) -> Result<(), Error> {
         .unwrap_or_default();
     let young = now.saturating_sub(grace.unwrap_or(GRACE)).as_secs();
 
+    let mirror = Mirror::of(config)?;
     let mut first = None;
     for data_dir in request::data_dirs(config) {
         let pool = request::pool(config, &data_dir)?;
@@ -52,7 +54,7 @@ pub fn gc(config: &Config) -> Result<(), Error> {
                 if spared || valid.contains(&attachment.owner) {
                     return Ok(());
                 }
-                collect(&pool, &attachment)
+                collect(&pool, &mirror, &attachment)
             });
             first = first.or(outcome.err());
         }
@@ -90,7 +92,7 @@ fn is_same(recorded: &NetnsIdentity, now: hostnet::NetnsIdentity) -> bool {
     (recorded.dev, recorded.ino) == (now.device, now.inode)
 }
 
-fn collect(pool: &Pool, attachment: &Attachment) -> Result<(), Error> {
+fn collect(pool: &Pool, mirror: &Mirror, attachment: &Attachment) -> Result<(), Error> {
     let identity = Identity {
         network: attachment.network.clone(),
         container_id: attachment.owner.container_id().to_owned(),
@@ -107,8 +109,15 @@ fn collect(pool: &Pool, attachment: &Attachment) -> Result<(), Error> {
         &addresses,
     )?;
     // In the meantime the same container may have been attached anew.
-    pool.release_if(&attachment.owner, |now| now == attachment)?;
-    Ok(())
+    let mut forgotten = Ok(());
+    pool.release_if(&attachment.owner, |now| {
+        let stale = now == attachment;
+        if stale {
+            forgotten = mirror.forget(attachment);
+        }
+        stale && forgotten.is_ok()
+    })?;
+    forgotten
 }
 
 /// Links of the network whose record is lost. Only here all links are looked at.

@@ -227,6 +227,7 @@ pub(crate) fn an_add_cut_short_is_taken_over() -> Result<()> {
         );
         // Only the link is there, the record is lost.
         std::fs::remove_file(host.path("/run/loden/ipam/cbr0/attachments/c1@eth0"))?;
+        host.sh("grep -l c1 /var/lib/cni/networks/cbr0/10.* | xargs rm")?;
         Call::new("ADD", &other_netns, &plugin)
             .run(&host)?
             .result()?;

@@ -67,11 +67,14 @@ pub(crate) fn used(host: &Host, conflist: &str) -> Result<Snapshot> {
 }
 
 /// An error that shows what has changed on the host, if something has; the pool's index does not count, which grows with
-/// the number of addresses that were ever in use.
+/// the number of addresses that were ever in use, nor does host-local's lock.
 pub(crate) fn unchanged(host: &Host, before: &Snapshot) -> Result<()> {
     let mut difference = host.snapshot()?.diff(before);
     for lines in [&mut difference.gone, &mut difference.new] {
-        lines.retain(|line| !line.starts_with("file /run/loden/ipam/cbr0/slots-"));
+        lines.retain(|line| {
+            !line.starts_with("file /run/loden/ipam/cbr0/slots-")
+                && !line.starts_with("file /var/lib/cni/networks/cbr0/lock ")
+        });
     }
     ensure!(difference.is_empty(), "the host changed:\n{difference}");
     Ok(())
@@ -154,9 +157,17 @@ impl Call {
 
     /// Runs it on the host by another program, such as `strace`.
     pub(crate) fn run_by(&self, host: &Host, wrapper: &[&str]) -> Result<Answer> {
-        let program = programs::find("flannel")?;
         let mut words: Vec<_> = wrapper.iter().map(PathBuf::from).collect();
-        words.push(program);
+        words.push(programs::find("flannel")?);
+        self.start(host, &words)
+    }
+
+    /// Runs Debian's reference plugin of this name instead.
+    pub(crate) fn run_reference(&self, host: &Host, plugin: &str) -> Result<Answer> {
+        self.start(host, &[PathBuf::from("/usr/lib/cni").join(plugin)])
+    }
+
+    fn start(&self, host: &Host, words: &[PathBuf]) -> Result<Answer> {
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])

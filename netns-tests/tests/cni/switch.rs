@@ -1,0 +1,127 @@
+//! Nodes that change from flannel's plugin to ours and back while pods run, with Debian's reference plugins as the other
+//! side: flannel's plugin has `bridge` and `host-local` do its work.
+
+use std::fs::{self, File};
+
+use anyhow::{Context, Result, ensure};
+use netns_tests::{Endpoint, Host};
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::{Value, json};
+
+use crate::scene::{Answer, Call, both, bridge, host, ip_json, routed};
+
+const RESERVATIONS: &str = "/var/lib/cni/networks/cbr0";
+
+/// What flannel's plugin asks of its delegate on this host.
+fn delegate() -> Value {
+    json!({"cniVersion": "0.3.1", "type": "bridge", "bridge": "cni0", "isGateway": true, "isDefaultGateway": true,
+        "mtu": 1450, "hairpinMode": true, "ipMasq": false,
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.1.0/24"}]]}})
+}
+
+/// host-local alone, for this container.
+fn host_local(host: &Host, verb: &str, id: &str) -> Result<Answer> {
+    Call::new(verb, "/proc/1/ns/none", &delegate())
+        .with("CNI_CONTAINERID", id)
+        .run_reference(host, "host-local")
+}
+
+fn address(answer: &Answer) -> Result<String> {
+    let result = answer.result()?;
+    let address = result["ips"][0]["address"].as_str().context("no address")?;
+    Ok(address.split('/').next().unwrap_or_default().to_owned())
+}
+
+fn holder(host: &Host, address: &str) -> Result<Option<String>> {
+    let path = host.path(RESERVATIONS).join(address);
+    Ok(path
+        .exists()
+        .then(|| fs::read_to_string(path))
+        .transpose()?)
+}
+
+pub(crate) fn addresses_of_the_reference_are_honoured() -> Result<()> {
+    let (_lab, hosts) = both()?;
+    for (host, plugin) in hosts {
+        let theirs = address(&host_local(&host, "ADD", "old")?)?;
+        ensure!(theirs == "10.244.1.2", "{theirs}");
+        let pod = host.pod_spec("web").create()?;
+        let netns = pod.netns().display().to_string();
+        let first = address(&Call::new("ADD", &netns, &plugin).run(&host)?)?;
+        ensure!(first == "10.244.1.3", "{first}");
+        // Our pool has looked by now, and does not look again unless it has to.
+        let later = address(&host_local(&host, "ADD", "later")?)?;
+        ensure!(later == "10.244.1.4", "{later}");
+        let second = Call::new("ADD", &netns, &plugin).with("CNI_IFNAME", "net1");
+        let second = address(&second.run(&host)?)?;
+        ensure!(second == "10.244.1.5", "{second}");
+        // A DEL of ours for what only host-local knows.
+        Call::new("DEL", "", &plugin)
+            .with("CNI_CONTAINERID", "later")
+            .run(&host)?
+            .silent()?;
+        ensure!(holder(&host, &later)?.is_none());
+        ensure!(holder(&host, &theirs)?.is_some());
+        pod.delete()?;
+    }
+    Ok(())
+}
+
+pub(crate) fn reservations_of_a_former_boot_are_void() -> Result<()> {
+    let (_lab, host) = host()?;
+    let theirs = address(&host_local(&host, "ADD", "old")?)?;
+    host.sh(&format!("touch -d 2001-01-01 {RESERVATIONS}/{theirs}"))?;
+    let pod = host.pod_spec("web").create()?;
+    let netns = pod.netns().display().to_string();
+    let ours = address(&Call::new("ADD", &netns, &routed()).run(&host)?)?;
+    ensure!(ours == theirs, "{ours}");
+    ensure!(holder(&host, &ours)?.as_deref() == Some("c1\r\neth0"));
+    pod.delete()
+}
+
+pub(crate) fn the_reference_releases_what_we_reserved() -> Result<()> {
+    let (_lab, hosts) = both()?;
+    for (host, plugin) in hosts {
+        let pod = host.pod_spec("web").create()?;
+        let netns = pod.netns().display().to_string();
+        let ours = address(&Call::new("ADD", &netns, &plugin).run(&host)?)?;
+        ensure!(holder(&host, &ours)?.as_deref() == Some("c1\r\neth0"));
+        let theirs = address(&host_local(&host, "ADD", "next")?)?;
+        ensure!(theirs != ours, "{theirs} is ours");
+        host_local(&host, "DEL", "c1")?.silent()?;
+        ensure!(holder(&host, &ours)?.is_none(), "not released");
+        // Ours released what the reference released before.
+        Call::new("DEL", &netns, &plugin).run(&host)?.silent()?;
+        ensure!(holder(&host, &theirs)?.is_some());
+        pod.delete()?;
+    }
+    Ok(())
+}
+
+pub(crate) fn pods_of_the_reference_are_detached() -> Result<()> {
+    let (_lab, host) = host()?;
+    let pod = host.pod_spec("web").create()?;
+    let netns = pod.netns().display().to_string();
+    let add = Call::new("ADD", &netns, &delegate());
+    let theirs = address(&add.run_reference(&host, "bridge")?)?;
+    let mut note = delegate();
+    note["name"] = json!("cbr0");
+    let path = host.path("/var/lib/cni/flannel/c1");
+    fs::create_dir_all(path.parent().context("no directory")?)?;
+    fs::write(&path, note.to_string())?;
+
+    // What did not succeed is to be tried again, from the same note.
+    let lock = File::open(host.path(RESERVATIONS).join("lock"))?;
+    let lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+    let del = Call::new("DEL", &netns, &bridge());
+    del.run(&host)?.refusal(11)?;
+    ensure!(path.exists() && holder(&host, &theirs)?.is_some());
+    drop(lock);
+
+    del.run(&host)?.silent()?;
+    ensure!(!path.exists() && holder(&host, &theirs)?.is_none());
+    let links = ip_json(&pod, &["link", "show"])?.to_string();
+    ensure!(!links.contains("eth0"), "{links}");
+    del.run(&host)?.silent()?;
+    pod.delete()
+}
