@@ -67,6 +67,7 @@ netns_tests::tests![
     an_add_is_cheap,
     addresses_of_the_reference_are_honoured,
     reservations_of_a_former_boot_are_void,
+    what_the_reference_released_can_be_given,
     the_reference_releases_what_we_reserved,
     pods_of_the_reference_are_detached,
     check_finds_what_is_broken,

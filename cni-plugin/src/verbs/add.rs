@@ -112,9 +112,18 @@ impl Addresses {
         details: &Details,
         deadline: Deadline,
     ) -> Result<Attachment, Error> {
+        let mut looked_again = false;
         loop {
             deadline.check()?;
-            let reserved = self.pool.reserve(owner, sets, requested, details.clone())?;
+            let reserved = match self.pool.reserve(owner, sets, requested, details.clone()) {
+                // host-local may have released some in the meantime, of which it tells nobody.
+                Err(PoolError::Exhausted { .. }) if !looked_again => {
+                    looked_again = true;
+                    self.pool.distrust()?;
+                    continue;
+                }
+                other => other?,
+            };
             match self.mirror.note(&reserved) {
                 Ok(true) => return Ok(reserved),
                 Ok(false) => {

@@ -8,7 +8,7 @@ use netns_tests::{Endpoint, Host};
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 
-use crate::scene::{Answer, Call, both, bridge, host, ip_json, routed};
+use crate::scene::{self, Answer, Call, both, bridge, host, ip_json, routed};
 
 const RESERVATIONS: &str = "/var/lib/cni/networks/cbr0";
 
@@ -76,6 +76,25 @@ pub(crate) fn reservations_of_a_former_boot_are_void() -> Result<()> {
     let ours = address(&Call::new("ADD", &netns, &routed()).run(&host)?)?;
     ensure!(ours == theirs, "{ours}");
     ensure!(holder(&host, &ours)?.as_deref() == Some("c1\r\neth0"));
+    pod.delete()
+}
+
+pub(crate) fn what_the_reference_released_can_be_given() -> Result<()> {
+    let (_lab, host) = host()?;
+    scene::give_subnet(
+        &host,
+        &scene::SUBNET_ENV.replace("10.244.1.1/24", "10.244.1.1/29"),
+    )?;
+    for number in 0..5 {
+        host_local(&host, "ADD", &format!("old{number}"))?.result()?;
+    }
+    let pod = host.pod_spec("web").create()?;
+    let netns = pod.netns().display().to_string();
+    let add = Call::new("ADD", &netns, &routed());
+    add.run(&host)?.refusal(100)?;
+    host_local(&host, "DEL", "old2")?.silent()?;
+    let ours = address(&add.run(&host)?)?;
+    ensure!(ours == "10.244.1.4", "{ours}");
     pod.delete()
 }
 
