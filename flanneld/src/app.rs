@@ -8,13 +8,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hostnet::{Mac, Netlink};
-use ipam::{Backend, HostNetwork, LeaseKey, LeaseRecord, NetConf, PerFamily, SubnetEnv, Subnets};
+use ipam::{
+    Backend, Cidr, HostNetwork, LeaseKey, LeaseRecord, NetConf, PerFamily, SubnetEnv, Subnets,
+};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::args::Args;
+use crate::desired::Hop;
 use crate::firewall::{self, Firewall};
 use crate::kernel::{Kernel, KernelError, KernelState};
 use crate::leases::{Change, Leases};
@@ -38,6 +41,8 @@ pub struct Settings {
     pub subnet_file: PathBuf,
     /// Which firewall rules are wanted.
     pub firewall: Firewall,
+    /// Whether packets for pods of this node that do not exist end here.
+    pub blackhole: bool,
 }
 
 /// Why the daemon ends by itself. A supervisor may start it again: each of these can pass.
@@ -81,6 +86,7 @@ impl Settings {
                 ..Wanted::default()
             },
             subnet_file: args.subnet_file.clone(),
+            blackhole: args.ip_blackhole_route,
             firewall: Firewall {
                 masquerade: args.ip_masq,
                 fully_random: !args.ip_masq_fully_random_disable,
@@ -343,6 +349,11 @@ impl Node {
     fn desire(&mut self) {
         let (mut desired, skipped) = self.network.desired(Some(&self.own), self.leases.peers());
         self.tell_skipped(&skipped);
+        if self.settings.blackhole {
+            let own = self.own.each::<Cidr>().map(network::as_network);
+            let caught = own.map(|subnet| (subnet, Hop::Blackhole));
+            desired.routes.extend(caught);
+        }
         let wanted = firewall::tables(&self.conf.networks, &self.own, &self.settings.firewall);
         desired.no_firewall = firewall::OWNED
             .into_iter()

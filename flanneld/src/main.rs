@@ -56,6 +56,12 @@ fn run(invocation: Invocation) -> ExitCode {
         );
         return ExitCode::from(USAGE);
     }
+    if args.healthz_port != 0 {
+        warn!(
+            "--healthz-port is not there yet in this version: nothing answers on port {}",
+            args.healthz_port
+        );
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

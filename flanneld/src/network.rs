@@ -184,10 +184,11 @@ pub fn describe(key: &LeaseKey) -> String {
 }
 
 fn pod_networks(conf: &NetConf) -> Vec<IpNetwork> {
-    conf.networks.each().map(network).collect()
+    conf.networks.each().map(as_network).collect()
 }
 
-fn network(cidr: Cidr) -> IpNetwork {
+/// The subnet in the type that [`hostnet`] takes.
+pub fn as_network(cidr: Cidr) -> IpNetwork {
     match cidr {
         Cidr::V4(cidr) => cidr.into(),
         Cidr::V6(cidr) => cidr.into(),

@@ -24,6 +24,10 @@ const ROUTE_PROTOCOL_BOOT: u8 = 3;
 /// The metric that the kernel gives an IPv6 route that names none (`IP6_RT_PRIO_USER`).
 const IPV6_DEFAULT_METRIC: u32 = 1024;
 
+/// The metric of the route that catches packets for pods that do not exist: far behind that of any route to pods, such as the one
+/// to the whole subnet that a bridge has.
+const BLACKHOLE_METRIC: u32 = 9999;
+
 /// What the kernel holds of ours, or where ours should be.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
@@ -403,6 +407,7 @@ impl<'a> Planner<'a> {
             },
             Hop::Blackhole => Route {
                 kind: RouteKind::Blackhole,
+                priority: Some(BLACKHOLE_METRIC),
                 ..base
             },
         })

@@ -7,7 +7,7 @@ use ipam::{Cidr, LeaseBackend, NetConf, Subnets};
 use ipnetwork::IpNetwork;
 
 use super::peers::{self, Ours, Peer, Skipped, Unusable};
-use super::{Family, network, pod_networks};
+use super::{Family, as_network, pod_networks};
 use crate::desired::{Desired, Hop};
 use crate::store::PeerLease;
 use crate::uplink::Uplink;
@@ -72,7 +72,7 @@ impl HostGwNetwork {
             skipped.extend(unusable);
             let hops = peers
                 .iter()
-                .map(|peer| (network(peer.subnet), direct(self.uplink.link, peer)));
+                .map(|peer| (as_network(peer.subnet), direct(self.uplink.link, peer)));
             desired.routes.extend(hops);
         }
         (desired, skipped)

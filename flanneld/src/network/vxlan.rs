@@ -11,7 +11,7 @@ use ipnetwork::IpNetwork;
 use thiserror::Error;
 
 use super::peers::{self, Ours, Peer, Skipped, Unusable};
-use super::{Family, host_gw, network};
+use super::{Family, as_network, host_gw};
 use crate::desired::{Desired, Device, Hop};
 use crate::store::PeerLease;
 use crate::uplink::Uplink;
@@ -183,7 +183,7 @@ impl VxlanNetwork {
         };
         let mut skipped = Vec::new();
         for tunnel in self.tunnels() {
-            desired.networks.push(network(tunnel.family.network));
+            desired.networks.push(as_network(tunnel.family.network));
             let mut device = tunnel.device.clone();
             let subnet = own.and_then(|own| tunnel.family.subnet_of(own));
             device
@@ -203,7 +203,7 @@ impl VxlanNetwork {
                 {
                     Some(uplink) => {
                         let hop = host_gw::direct(uplink.link, &peer);
-                        desired.routes.insert(network(peer.subnet), hop);
+                        desired.routes.insert(as_network(peer.subnet), hop);
                     }
                     None => tunnel.reach(&peer, &mut desired),
                 }
@@ -324,7 +324,7 @@ impl Tunnel {
         };
         let gateway = peer.subnet.network();
         desired.routes.insert(
-            network(peer.subnet),
+            as_network(peer.subnet),
             Hop::Tunnel {
                 device: self.name.clone(),
                 gateway,

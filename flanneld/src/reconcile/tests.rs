@@ -145,6 +145,9 @@ impl Model {
                 fdb.push(entry);
             }
             Change::DeleteFdb(entry) => self.device(entry.link).fdb.retain(|held| *held != entry),
+            Change::ReplaceRoute(route) if route.kind == RouteKind::Blackhole => {
+                self.observed.routes.push(route);
+            }
             Change::ReplaceRoute(route) => {
                 let gateway = route.gateway.expect("every route here has one");
                 let reachable = self
@@ -332,6 +335,24 @@ fn what_is_not_ours_stays() {
         plan(&desired(&BTreeSet::from([2])), &model.observed),
         Plan::default()
     );
+}
+
+#[test]
+fn a_blackhole_stands_behind_every_other_route_and_goes_when_unwanted() {
+    let without = desired(&BTreeSet::from([2]));
+    let mut with = without.clone();
+    with.routes.insert(subnet(1), Hop::Blackhole);
+    let mut model = Model::default();
+    model.reach(&without);
+    let before = model.essence();
+    model.reach(&with);
+    let route = model.observed.routes.last().unwrap();
+    assert_eq!(
+        (route.destination, route.priority),
+        (subnet(1), Some(BLACKHOLE_METRIC))
+    );
+    model.reach(&without);
+    assert_eq!(model.essence(), before);
 }
 
 #[test]

@@ -151,6 +151,88 @@ pub(crate) fn hosts_that_start_at_once_get_different_subnets() -> Result<()> {
     talk(&first.pod("first")?, &last.pod("last")?)
 }
 
+pub(crate) fn a_blackhole_catches_what_is_for_no_pod() -> Result<()> {
+    let lab = lab()?;
+    let a = lab.host("a")?;
+    let _daemon = a.flanneld(&["--ip-masq", "--ip-blackhole-route"])?;
+    let b = Node::start(&lab, "b")?;
+    a.wait_peers([&b.host])?;
+    b.host.wait_peers([&a])?;
+    let (a1, b1) = (a.pod("a1")?, b.host.pod("b1")?);
+    talk(&a1, &b1)?;
+
+    let subnet = lab.etcd()?.lease_of(&a)?.subnet();
+    let caught = || {
+        let routes = a.exec(["ip", "-4", "route", "show", "type", "blackhole"])?;
+        ensure!(routes.contains(&subnet), "only: {routes}");
+        Ok(())
+    };
+    caught()?;
+    a.sh(&format!("ip route delete blackhole {subnet} metric 9999"))?;
+    eventually("the blackhole is back", FOLLOW, caught)?;
+    talk(&b1, &a1)
+}
+
+pub(crate) fn a_changed_uplink_is_followed() -> Result<()> {
+    let lab = lab()?;
+    let (a, b) = two_hosts(&lab)?;
+    let (a1, b1) = (a.host.pod("a1")?, b.host.pod("b1")?);
+    let lease = lab.etcd()?.lease_of(&a.host)?;
+
+    a.host.sh("ip link set dev eth0 mtu 1400")?;
+    eventually("device and subnet file follow the MTU", FOLLOW, || {
+        let device = a.host.exec(["ip", "link", "show", "flannel.1"])?;
+        ensure!(device.contains("mtu 1350 "), "{device}");
+        let file = a.host.exec(["cat", "/run/flannel/subnet.env"])?;
+        ensure!(file.contains("FLANNEL_MTU=1350\n"), "{file}");
+        Ok(())
+    })?;
+
+    a.host.sh("ip address del 192.0.2.11/24 dev eth0 && ip address add 192.0.2.77/24 dev eth0 && ip route replace default via 192.0.2.1")?;
+    eventually("the peer follows the address", FOLLOW, || {
+        let fdb = b.host.exec(["bridge", "fdb", "show", "dev", "flannel.1"])?;
+        ensure!(fdb.contains("dst 192.0.2.77 "), "{fdb}");
+        a1.ping(&b1)
+    })?;
+    let again = lab.etcd()?.leases()?;
+    let same = |now: &&Lease| now.name == lease.name;
+    ensure!(
+        again.iter().any(|now| same(&now)),
+        "{lease:?} became {again:?}"
+    );
+    b1.ping(&a1)?;
+    Ok(())
+}
+
+pub(crate) fn host_gw_needs_no_tunnel() -> Result<()> {
+    plain_routes_carry(r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "host-gw"}}"#)
+}
+
+pub(crate) fn direct_routing_needs_no_tunnel_to_neighbours() -> Result<()> {
+    plain_routes_carry(
+        r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan", "DirectRouting": true}}"#,
+    )
+}
+
+fn plain_routes_carry(net_conf: &str) -> Result<()> {
+    let lab = lab()?;
+    lab.put_net_conf(net_conf)?;
+    let (a, b) = (Node::start(&lab, "a")?, Node::start(&lab, "b")?);
+    let (a1, b1) = (a.host.pod("a1")?, b.host.pod("b1")?);
+    eventually("pods reach each other", FOLLOW, || a1.ping(&b1))?;
+    let routes = a.host.exec(["ip", "-4", "route"])?;
+    let way = format!("via {} dev eth0", b.host.ipv4());
+    ensure!(routes.contains(&way), "{routes}");
+    b1.tcp_echo(&a1)?;
+
+    // The kernel drops plain routes with the link and does not bring them back.
+    a.host.sh(
+        "ip link set dev eth0 down && ip link set dev eth0 up && ip route replace default via 192.0.2.1",
+    )?;
+    eventually("the routes are back after a flap", FOLLOW, || a1.ping(&b1))?;
+    Ok(())
+}
+
 pub(crate) fn wrong_flags_are_refused_at_once() -> Result<()> {
     let lab = Lab::new()?;
     let a = lab.host("a")?;
