@@ -2,12 +2,16 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use netns_tests::{Address, Endpoint, Pod, Traffic};
+use netns_tests::{Address, Endpoint, Pod, Traffic, eventually};
 use serde_json::json;
 
 use crate::scene::{self, Call, alone, both, bridge, host, ip_json, routed};
+
+/// How long links may take to carry when many come at once.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// Compares every interface and address of the result with the kernel.
 fn matches_kernel(pod: &Pod) -> Result<()> {
@@ -327,6 +331,10 @@ pub(crate) fn first_pods_come_at_once() -> Result<()> {
         addresses.sort();
         addresses.dedup();
         ensure!(addresses.len() == 16, "{addresses:?}");
+        // With so many at once the kernel may take a moment longer than an ADD waits until a link carries.
+        eventually("the first reaches the last", SETTLE, || {
+            pods[0].ping(&pods[15])
+        })?;
         talk(&pods[0], &pods[15])?;
         pods.into_iter().try_for_each(Pod::delete)?;
         let left = host.snapshot()?;
