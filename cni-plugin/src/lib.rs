@@ -24,6 +24,10 @@
 //! Masquerading is the daemon's: `flanneld --ip-masq` keeps static rules for the whole host and says so in subnet.env; a
 //! `delegate.ipMasq` is then fulfilled by those. Only without `--ip-masq` this program has rules of its own, static too
 //! ([`masquerade`]).
+//!
+//! # Other names
+//!
+//! Started as `bridge`, `ptp`, `host-local` or `loopback` the program is that reference plugin ([`personas`]).
 
 #![forbid(unsafe_code)]
 
@@ -35,6 +39,7 @@ mod fresh;
 pub mod inherited;
 pub mod masquerade;
 pub mod mirror;
+pub mod personas;
 pub mod protocol;
 pub mod request;
 pub mod sandbox;
@@ -45,39 +50,37 @@ use std::io::{Read, Write};
 use std::process::ExitCode;
 
 use crate::deadline::Deadline;
+use crate::personas::Persona;
 use crate::protocol::config::STDIN_MAX;
 use crate::protocol::json::Object;
+use crate::protocol::result::AddResult;
 use crate::protocol::{Config, Error, Invocation, Request, SpecVersion};
-use crate::verbs::add::Added;
 
-/// What this program calls itself when asked without a command. Nomad reads the version out of it.
-const BANNER: &str = concat!(
-    "CNI flannel plugin v",
-    env!("CARGO_PKG_VERSION"),
-    " (Loden)"
-);
-
-/// One call of the program: reads the environment and perhaps stdin, and writes at most one JSON document to stdout.
+/// One call of the program under the name it was started by: reads the environment and perhaps stdin, and writes at most one
+/// JSON document to stdout.
 pub fn run(
+    program: Option<OsString>,
     environment: impl Fn(&str) -> Option<OsString>,
     stdin: impl Read,
     mut stdout: impl Write,
     mut stderr: impl Write,
 ) -> ExitCode {
+    let persona = Persona::of(program.as_deref());
     let call = match Invocation::from_environment(environment) {
         Ok(Some(call)) => call,
         Ok(None) => {
             let versions = SpecVersion::list();
             let _ = writeln!(
                 stderr,
-                "{BANNER}\nCNI protocol versions supported: {versions}"
+                "{}\nCNI protocol versions supported: {versions}",
+                persona.banner()
             );
             return ExitCode::SUCCESS;
         }
         Err(error) => return refuse(&mut stdout, &error, SpecVersion::NEWEST),
     };
     let mut config = Vec::new();
-    match execute(&call, stdin, &mut config, &mut stdout) {
+    match execute(persona, &call, stdin, &mut config, &mut stdout) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&mut stdout, &error, Config::answer_version(&config)),
     }
@@ -85,6 +88,7 @@ pub fn run(
 
 /// Carries a call out. What was read from stdin is left in `stdin_read`, for the version of an error document.
 fn execute(
+    persona: Persona,
     call: &Invocation,
     stdin: impl Read,
     stdin_read: &mut Vec<u8>,
@@ -98,6 +102,21 @@ fn execute(
             .map_err(Error::Stdin)?;
         Config::parse(stdin_read, call.request.verb())
     };
+    if call.request == Request::Version {
+        return print(stdout, &verbs::version::version());
+    }
+    match persona {
+        Persona::Flannel => flannel(call, config, stdout),
+        Persona::Loopback => personas::loopback::run(call, &config()?, stdout),
+    }
+}
+
+/// Carries a call to the plugin `flannel` out.
+fn flannel(
+    call: &Invocation,
+    config: impl FnOnce() -> Result<Config, Error>,
+    stdout: &mut impl Write,
+) -> Result<(), Error> {
     match &call.request {
         Request::Add(target) => {
             let deadline = Deadline::of_add();
@@ -113,17 +132,26 @@ fn execute(
     }
 }
 
-/// Tells the runtime of an attachment. One that was not told cannot make use of it, so then it is taken back.
-fn tell(added: Added, config: &Config, stdout: &mut impl Write) -> Result<(), Error> {
-    let told = added
-        .result
+/// What an ADD has made, as long as it can be taken back.
+trait Made {
+    /// What to tell the runtime.
+    fn result(&self) -> &AddResult;
+
+    /// Takes it back.
+    fn undo(self) -> Result<(), Error>;
+}
+
+/// Tells the runtime of what was made. What it was not told it cannot make use of, so then it is taken back.
+fn tell(made: impl Made, config: &Config, stdout: &mut impl Write) -> Result<(), Error> {
+    let told = made
+        .result()
         .render(config.version)
         .and_then(|document| print(stdout, &document));
     if let Err(error) = told {
-        return Err(error.after_undoing(added.undo()));
+        return Err(error.after_undoing(made.undo()));
     }
     // The process ends now, and the kernel closes everything at once.
-    std::mem::forget(added);
+    std::mem::forget(made);
     Ok(())
 }
 

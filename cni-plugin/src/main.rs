@@ -1,4 +1,4 @@
-//! The program `flannel`: called by container runtimes, by the CNI protocol.
+//! The program `flannel`: called by container runtimes, by the CNI protocol. Under another name it is another plugin.
 
 #![forbid(unsafe_code)]
 
@@ -7,6 +7,7 @@ use std::{env, io};
 
 fn main() -> ExitCode {
     cni_plugin::run(
+        env::args_os().next(),
         |name| env::var_os(name),
         io::stdin().lock(),
         io::stdout().lock(),

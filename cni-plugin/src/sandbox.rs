@@ -37,6 +37,24 @@ pub fn open(target: &Target, may_be_own: bool) -> Result<(Netns, NetnsIdentity),
     Ok((netns, record))
 }
 
+/// Opens the target's namespace for a DEL. `None` where there is nothing to do: no namespace named, none at the path (any more),
+/// or the host's own.
+///
+/// # Errors
+///
+/// [`Error::Netns`] if it is there and cannot be opened.
+pub fn open_if_there(target: &Target) -> Result<Option<Netns>, Error> {
+    if target.netns.is_none() {
+        return Ok(None);
+    }
+    match open(target, false) {
+        Ok((netns, _)) => Ok(Some(netns)),
+        Err(Error::OwnNetns { .. }) => Ok(None),
+        Err(Error::Netns(error)) if error.is_gone() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn is_own(target: &NetnsIdentity) -> Result<bool, NetnsError> {
     let own = fs::metadata(OWN).map_err(|reason| NetnsError::Open {
         path: OWN.into(),

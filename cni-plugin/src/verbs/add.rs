@@ -18,25 +18,23 @@ use crate::deadline::Deadline;
 use crate::mirror::Mirror;
 use crate::protocol::result::{AddResult, Dns};
 use crate::protocol::{Config, Error, Invocation, Target};
-use crate::{request, sandbox};
+use crate::{Made, request, sandbox};
 
 /// An attachment that was made, as long as it can still be taken back.
 #[derive(Debug)]
 pub struct Added {
-    /// What to tell the runtime.
-    pub result: AddResult,
+    result: AddResult,
     connected: Connected,
     addresses: Addresses,
     reserved: Attachment,
 }
 
-impl Added {
-    /// Takes it back: the runtime could not be told of it.
-    ///
-    /// # Errors
-    ///
-    /// If something certainly is still there.
-    pub fn undo(mut self) -> Result<(), Error> {
+impl Made for Added {
+    fn result(&self) -> &AddResult {
+        &self.result
+    }
+
+    fn undo(mut self) -> Result<(), Error> {
         self.connected.undo()?;
         self.addresses.release(&self.reserved)
     }
