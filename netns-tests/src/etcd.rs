@@ -8,8 +8,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::daemon::Daemon;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Address, Endpoint};
 use crate::host::Host;
+use crate::lab::has_ipv6;
 use crate::wait::eventually;
 
 /// flannel's default prefix in etcd.
@@ -37,11 +38,20 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The subnet in the usual notation.
+    /// The IPv4 subnet in the usual notation; `0.0.0.0/0` when the lease has none.
     pub fn subnet(&self) -> String {
         self.name
             .split('&')
             .next()
+            .unwrap_or_default()
+            .replace('-', "/")
+    }
+
+    /// The IPv6 subnet in the usual notation; empty when the lease has none.
+    pub fn ipv6_subnet(&self) -> String {
+        self.name
+            .split('&')
+            .nth(1)
             .unwrap_or_default()
             .replace('-', "/")
     }
@@ -51,9 +61,21 @@ impl Lease {
         self.record["PublicIP"].as_str().unwrap_or_default()
     }
 
+    /// Member `PublicIPv6` of the record.
+    pub fn public_ipv6(&self) -> &str {
+        self.record["PublicIPv6"].as_str().unwrap_or_default()
+    }
+
     /// Member `VtepMAC` of the backend data.
     pub fn vtep_mac(&self) -> &str {
         self.record["BackendData"]["VtepMAC"]
+            .as_str()
+            .unwrap_or_default()
+    }
+
+    /// Member `VtepMAC` of the backend data for IPv6.
+    pub fn ipv6_vtep_mac(&self) -> &str {
+        self.record["BackendV6Data"]["VtepMAC"]
             .as_str()
             .unwrap_or_default()
     }
@@ -63,7 +85,12 @@ impl Etcd {
     pub(crate) fn start(host: &Host) -> Result<Self> {
         let url = format!("http://{}:2379", host.ipv4());
         let data = host.scratch("etcd", "data").display().to_string();
-        let local = format!("{url},http://127.0.0.1:2379");
+        // For hosts without IPv4; a kernel without IPv6 has no such address to listen on.
+        let ipv6 = has_ipv6().then(|| format!(",http://[{}]:2379", host.ipv6()));
+        let local = format!(
+            "{url},http://127.0.0.1:2379{}",
+            ipv6.as_deref().unwrap_or_default()
+        );
         let arguments = [
             "--data-dir",
             &data,
@@ -162,11 +189,11 @@ impl Etcd {
 
     /// The lease that names this host as its public address.
     pub fn lease_of(&self, host: &Host) -> Result<Lease> {
-        let address = host.ipv4().to_string();
+        let address = host.address().to_string();
         let lease = self
             .leases()?
             .into_iter()
-            .find(|lease| lease.public_ip() == address);
+            .find(|lease| [lease.public_ip(), lease.public_ipv6()].contains(&address.as_str()));
         lease.with_context(|| format!("{} ({address}) has no lease", host.name()))
     }
 

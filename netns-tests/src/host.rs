@@ -57,23 +57,30 @@ struct Inner {
     name: String,
     namespaces: Namespaces,
     number: u8,
+    ipv4: bool,
     shared: Arc<Shared>,
     numbers: AtomicU32,
 }
 
 impl Host {
     /// Makes the namespaces and directories of a host; the uplink is the lab's to add.
-    pub(crate) fn build(name: &str, number: u8, shared: &Arc<Shared>) -> Result<Self> {
+    pub(crate) fn build(name: &str, number: u8, ipv4: bool, shared: &Arc<Shared>) -> Result<Self> {
         let namespaces = Namespaces::build(|| furnish(name))
             .with_context(|| format!("host {name} cannot be made"))?;
         let inner = Inner {
             name: name.to_owned(),
             namespaces,
             number,
+            ipv4,
             shared: Arc::clone(shared),
             numbers: AtomicU32::new(0),
         };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// Whether it has an IPv4 address at all.
+    pub fn has_ipv4(&self) -> bool {
+        self.0.ipv4
     }
 
     /// The IPv4 address on the underlay.
@@ -105,7 +112,8 @@ impl Host {
 
     /// Like [`flanneld`](Self::flanneld) without waiting.
     pub fn start_flanneld(&self, arguments: &[&str]) -> Result<Daemon> {
-        let endpoints = format!("--etcd-endpoints={}", self.0.shared.etcd_endpoint());
+        let endpoint = self.0.shared.etcd_endpoint(self.has_ipv4());
+        let endpoints = format!("--etcd-endpoints={endpoint}");
         let arguments = [endpoints.as_str()]
             .into_iter()
             .chain(arguments.iter().copied());
@@ -127,25 +135,39 @@ impl Host {
         PodSpec::new(self, name, self.0.shared.conflist())
     }
 
-    /// Waits until this host's kernel knows where to send what is for these hosts' pods. A daemon is ready when its own lease is;
-    /// the peers' leases come after, by the watch.
+    /// Waits until this host's kernel has a route to each of these hosts' subnets, which comes last of what a peer needs. A daemon
+    /// is ready when its own lease is; the peers' leases come after, by the watch.
     pub fn wait_peers<'a>(&self, peers: impl IntoIterator<Item = &'a Self>) -> Result<()> {
-        let wanted: Vec<String> = peers
-            .into_iter()
-            .map(|peer| format!("dst {} ", peer.ipv4()))
-            .collect();
+        let mut wanted = Vec::new();
+        for peer in peers {
+            wanted.extend(peer.subnets()?);
+        }
         eventually(
             &format!("host {} knows the others", self.name()),
             PEERS_DEADLINE,
             || {
-                let fdb = self.sh("bridge fdb show")?;
-                ensure!(
-                    wanted.iter().all(|peer| fdb.contains(peer)),
-                    "its FDB holds:\n{fdb}"
-                );
+                let routes = self.sh("ip -4 route show; ip -6 route show")?;
+                let known = |subnet: &String| {
+                    routes
+                        .lines()
+                        .any(|route| route.split(' ').next() == Some(subnet))
+                };
+                ensure!(wanted.iter().all(known), "its routes are:\n{routes}");
                 Ok(())
             },
         )
+    }
+
+    /// This host's subnets, of both families, as its subnet file has them.
+    pub fn subnets(&self) -> Result<Vec<String>> {
+        let path = self.path("/run/flannel/subnet.env");
+        let file = fs::read_to_string(&path)
+            .with_context(|| format!("{} has no subnet yet ({})", self.name(), path.display()))?;
+        let first = file
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .filter(|(name, _)| ["FLANNEL_SUBNET", "FLANNEL_IPV6_SUBNET"].contains(name));
+        first.map(|(_, subnet)| network_of(subnet)).collect()
     }
 
     /// What the kernel and the host's directories hold now.
@@ -171,7 +193,11 @@ impl Host {
 
 impl Address for Host {
     fn address(&self) -> IpAddr {
-        self.ipv4().into()
+        if self.has_ipv4() {
+            self.ipv4().into()
+        } else {
+            self.ipv6().into()
+        }
     }
 }
 
@@ -183,6 +209,24 @@ impl Endpoint for Host {
     fn namespaces(&self) -> &Namespaces {
         &self.0.namespaces
     }
+}
+
+/// The subnet without the host part that the subnet file's form has.
+fn network_of(subnet: &str) -> Result<String> {
+    let problem = || format!("{subnet} is no subnet");
+    let (address, length) = subnet.split_once('/').with_context(problem)?;
+    let length: u32 = length.parse().with_context(problem)?;
+    let network: IpAddr = match address.parse().with_context(problem)? {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
+            Ipv4Addr::from_bits(address.to_bits() & mask).into()
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
+            Ipv6Addr::from_bits(address.to_bits() & mask).into()
+        }
+    };
+    Ok(format!("{network}/{length}"))
 }
 
 fn directory_of(name: &str) -> PathBuf {

@@ -54,8 +54,12 @@ impl Shared {
             .clone()
     }
 
-    pub(crate) fn etcd_endpoint(&self) -> String {
-        format!("http://192.0.2.{ETCD}:2379")
+    pub(crate) fn etcd_endpoint(&self, ipv4: bool) -> String {
+        if ipv4 {
+            format!("http://192.0.2.{ETCD}:2379")
+        } else {
+            format!("http://[2001:db8::{ETCD:x}]:2379")
+        }
     }
 }
 
@@ -83,14 +87,14 @@ impl Lab {
         let shared = Arc::new(Shared {
             conflist: Mutex::new(ROUTED_CONFLIST.to_owned()),
         });
-        let underlay = Host::build("underlay", 0, &shared)?;
+        let underlay = Host::build("underlay", 0, true, &shared)?;
         // No IPv6 of the bridge's own, and no snooping that delays a new port.
         underlay.ip_batch(
             "link set dev lo up\n\
              link add name underlay type bridge mcast_snooping 0\n\
              link set dev underlay addrgenmode none up\n",
         )?;
-        let world = Host::build("world", WORLD, &shared)?;
+        let world = Host::build("world", WORLD, true, &shared)?;
         let lab = Self {
             shared,
             underlay,
@@ -107,12 +111,21 @@ impl Lab {
 
     /// A new host on the underlay with a default route to the world.
     pub fn host(&self, name: &str) -> Result<Host> {
+        self.host_numbered(name, self.next_number(name)?, true)
+    }
+
+    /// The same without any IPv4 address, as on an underlay that carries IPv6 alone.
+    pub fn ipv6_host(&self, name: &str) -> Result<Host> {
+        self.host_numbered(name, self.next_number(name)?, false)
+    }
+
+    fn next_number(&self, name: &str) -> Result<u8> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         ensure!(
             number < u8::MAX,
             "the underlay has no address left for {name}"
         );
-        self.host_numbered(name, number)
+        Ok(number)
     }
 
     /// Several hosts at once.
@@ -134,7 +147,7 @@ impl Lab {
     /// Starts a real etcd on a host of its own and waits until it answers.
     pub fn start_etcd(&mut self) -> Result<()> {
         if self.etcd.is_none() {
-            let host = self.host_numbered("etcd", ETCD)?;
+            let host = self.host_numbered("etcd", ETCD, true)?;
             self.etcd = Some(Etcd::start(&host)?);
         }
         Ok(())
@@ -156,7 +169,7 @@ impl Lab {
 
     /// The URL under which hosts reach etcd, whether it runs or not.
     pub fn etcd_endpoint(&self) -> String {
-        self.shared.etcd_endpoint()
+        self.shared.etcd_endpoint(true)
     }
 
     /// Writes the network config where flanneld looks for it.
@@ -197,7 +210,15 @@ impl Lab {
             .map(drop)
     }
 
-    fn host_numbered(&self, name: &str, number: u8) -> Result<Host> {
+    /// Puts a new network card with the same name and addresses in the place of the host's present one, which takes along
+    /// everything that hung on it.
+    pub fn replace_uplink(&self, host: &Host) -> Result<()> {
+        self.unplug(host)?;
+        self.plug_in(host)?;
+        self.add_default_routes(host)
+    }
+
+    fn host_numbered(&self, name: &str, number: u8, ipv4: bool) -> Result<Host> {
         if name.is_empty()
             || name.len() > 15
             || !name
@@ -208,28 +229,21 @@ impl Lab {
                 "{name:?} cannot be a host: its name is that of a link too, so 1 to 15 letters, digits and dashes"
             );
         }
-        let host = Host::build(name, number, &self.shared)?;
+        let host = Host::build(name, number, ipv4, &self.shared)?;
         self.plug_in(&host)?;
-        host.exec([
-            "ip",
-            "route",
-            "add",
-            "default",
-            "via",
-            &self.world.ipv4().to_string(),
-        ])?;
-        if has_ipv6() {
-            host.exec([
-                "ip",
-                "-6",
-                "route",
-                "add",
-                "default",
-                "via",
-                &self.world.ipv6().to_string(),
-            ])?;
-        }
+        self.add_default_routes(&host)?;
         Ok(host)
+    }
+
+    fn add_default_routes(&self, host: &Host) -> Result<()> {
+        let mut routes = String::new();
+        if host.has_ipv4() {
+            routes += &format!("route add default via {}\n", self.world.ipv4());
+        }
+        if has_ipv6() {
+            routes += &format!("route add default via {}\n", self.world.ipv6());
+        }
+        host.ip_batch(&routes).map(drop)
     }
 
     /// A cable between the host's eth0 and the underlay.
@@ -240,27 +254,17 @@ impl Lab {
              link set dev {name} master underlay addrgenmode none up\n",
             netns.display()
         ))?;
-        host.ip_batch(&format!(
-            "link set dev lo up\n\
-             link set dev eth0 up\n\
-             addr add {}/24 dev eth0\n",
-            host.ipv4()
-        ))?;
-        if has_ipv6() {
-            host.exec([
-                "ip",
-                "addr",
-                "add",
-                &format!("{}/64", host.ipv6()),
-                "dev",
-                "eth0",
-                "nodad",
-            ])?;
+        let mut lines = "link set dev lo up\nlink set dev eth0 up\n".to_owned();
+        if host.has_ipv4() {
+            lines += &format!("addr add {}/24 dev eth0\n", host.ipv4());
         }
-        Ok(())
+        if has_ipv6() {
+            lines += &format!("addr add {}/64 dev eth0 nodad\n", host.ipv6());
+        }
+        host.ip_batch(&lines).map(drop)
     }
 }
 
-fn has_ipv6() -> bool {
+pub(crate) fn has_ipv6() -> bool {
     Path::new("/proc/net/if_inet6").exists()
 }

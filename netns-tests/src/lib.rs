@@ -25,6 +25,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cluster;
 pub mod cni;
 pub mod command;
 pub mod conform;
@@ -36,12 +37,14 @@ mod host;
 pub mod isolation;
 mod lab;
 mod namespaces;
+mod net_conf;
 mod pod;
 pub mod programs;
 mod snapshot;
 pub mod traffic;
 mod wait;
 
+pub use cluster::{Cluster, Node, meet};
 pub use daemon::Daemon;
 pub use endpoint::{Address, Endpoint};
 pub use etcd::{Etcd, Lease};
@@ -49,6 +52,7 @@ pub use harness::skip;
 pub use host::Host;
 pub use lab::{FLANNEL_CONFLIST, Lab, OUTSIDE, OUTSIDE_V6, ROUTED_CONFLIST};
 pub use namespaces::Namespaces;
+pub use net_conf::{Families, NetConf, POD_NETWORK, POD_NETWORK_V6};
 pub use pod::{Pod, PodSpec};
 pub use snapshot::{Difference, Snapshot};
 pub use traffic::Traffic;
