@@ -35,6 +35,7 @@ pub mod attachment;
 pub mod connect;
 pub mod deadline;
 pub mod flannel_conf;
+pub mod foreign;
 mod fresh;
 pub mod inherited;
 pub mod masquerade;

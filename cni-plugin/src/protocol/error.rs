@@ -15,6 +15,7 @@ use ipam::{HostLocalError, PoolError};
 use super::args::Verb;
 use super::json::Object;
 use super::version::{SpecVersion, UnknownVersion};
+use crate::foreign::ForeignError;
 
 /// An error of the CNI program.
 #[derive(Debug, thiserror::Error)]
@@ -189,6 +190,9 @@ pub enum Error {
         /// The end that is there.
         name: String,
     },
+    /// A plugin of others failed, or is not there.
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
     /// The address pool refuses.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -312,6 +316,7 @@ impl Error {
             Self::NotReady { limited: true, .. } => 51,
             Self::Damaged { .. } => code::DAMAGED,
             Self::InterfaceExists { .. } | Self::NotABridge { .. } => code::INTERFACE_EXISTS,
+            Self::Foreign(error) => error.code(),
             Self::Pool(error) => pool_code(error),
             Self::HostLocal(error) => match error {
                 HostLocalError::Busy { .. } => 11,
@@ -336,6 +341,7 @@ impl Error {
             Self::UnsupportedVersion { .. } => {
                 format!("supported versions: {}", SpecVersion::list())
             }
+            Self::Foreign(error) => error.details().to_owned(),
             Self::SubnetFile { path, .. } => format!("subnetFile is {}", path.display()),
             _ => String::new(),
         }
