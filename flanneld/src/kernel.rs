@@ -226,7 +226,7 @@ impl Worker {
             Order::Look(None) => *scope = Scope::ALL,
             Order::Look(Some(notices)) => {
                 for notice in &notices {
-                    scope.firewall |= *notice == Notice::Firewall;
+                    scope.firewall |= matches!(notice, Notice::Firewall { .. });
                     scope.network |= self.concerns_us(notice);
                 }
             }
@@ -245,7 +245,7 @@ impl Worker {
                 .any(|device| device.link.index == index)
         };
         match notice {
-            Notice::Firewall => false,
+            Notice::Firewall { .. } => false,
             Notice::Link { index, name, .. } => {
                 desired.devices.contains_key(name) || ours(*index) || desired.uplink == Some(*index)
             }

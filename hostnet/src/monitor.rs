@@ -14,6 +14,7 @@ use nix::{
 
 use crate::{
     address::Address,
+    attr::Attributes,
     error::Error,
     link::{Link, LinkIndex},
     neighbour::Entry,
@@ -73,8 +74,13 @@ pub enum Notice {
         /// Whether it was taken away.
         removed: bool,
     },
-    /// The nf_tables ruleset.
-    Firewall,
+    /// Something in the nf_tables ruleset.
+    Firewall {
+        /// The table it is in, of whatever family.
+        table: String,
+        /// The chain, if it is one or is in one.
+        chain: Option<String>,
+    },
     /// A link.
     Link {
         /// Its number.
@@ -263,8 +269,25 @@ pub(crate) fn decode_route(message: &Message<'_>) -> Option<Notice> {
 
 pub(crate) fn decode_firewall(message: &Message<'_>) -> Option<Notice> {
     // The upper byte is the subsystem, the lower the kind of change.
-    let [_, subsystem] = message.kind.to_le_bytes();
-    (subsystem == NFNL_SUBSYS_NFTABLES).then_some(Notice::Firewall)
+    let [kind, subsystem] = message.kind.to_le_bytes();
+    // The number of a new generation comes after what is new in it.
+    if subsystem != NFNL_SUBSYS_NFTABLES || kind == NFT_MSG_NEWGEN {
+        return None;
+    }
+    let chain_attribute = match kind {
+        NFT_MSG_NEWCHAIN | NFT_MSG_DELCHAIN => Some(NFTA_CHAIN_NAME),
+        NFT_MSG_NEWRULE | NFT_MSG_DELRULE => Some(NFTA_RULE_CHAIN),
+        _ => None,
+    };
+    let (mut table, mut chain) = (String::new(), None);
+    for attribute in Attributes::new(message.payload.get(NFGENMSG_LENGTH..)?) {
+        if attribute.kind == NFTA_TABLE {
+            table = attribute.text().into_owned();
+        } else if Some(attribute.kind) == chain_attribute {
+            chain = Some(attribute.text().into_owned());
+        }
+    }
+    Some(Notice::Firewall { table, chain })
 }
 
 fn poll_timeout(left: Duration) -> PollTimeout {
@@ -292,6 +315,16 @@ const RTM_NEWNEIGH: u16 = 28;
 const RTM_DELNEIGH: u16 = 29;
 const NFNLGRP_NFTABLES: u32 = 7;
 const NFNL_SUBSYS_NFTABLES: u8 = 10;
+const NFGENMSG_LENGTH: usize = 4;
+// linux/netfilter/nf_tables.h; the first attribute of every kind of object names its table.
+const NFT_MSG_NEWCHAIN: u8 = 3;
+const NFT_MSG_DELCHAIN: u8 = 5;
+const NFT_MSG_NEWRULE: u8 = 6;
+const NFT_MSG_DELRULE: u8 = 8;
+const NFT_MSG_NEWGEN: u8 = 15;
+const NFTA_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_RULE_CHAIN: u16 = 2;
 
 #[cfg(test)]
 mod tests;

@@ -73,6 +73,6 @@ fn matters(notice: &Notice, uplink: Option<LinkIndex>) -> bool {
         Notice::Address { link, .. } => *link == uplink,
         Notice::Link { index, .. } => *index == uplink,
         Notice::Route { destination, .. } => destination.prefix() == 0,
-        Notice::Firewall | Notice::Neighbour { .. } => false,
+        Notice::Firewall { .. } | Notice::Neighbour { .. } => false,
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 
 proptest! {
     #[test]
-    fn arbitrary_notifications_never_panic(kind in 0u16..120, payload in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_notifications_never_panic(kind in prop_oneof![0u16..120, 2560u16..2600], payload in proptest::collection::vec(any::<u8>(), 0..200)) {
         let message = Message { kind, flags: 0, sequence: 0, payload: &payload };
         let _ = decode_route(&message);
         let _ = decode_firewall(&message);
@@ -59,4 +59,33 @@ fn nothing_happens_in_no_time() {
         monitor.wait(Some(Duration::from_millis(2))).unwrap(),
         Wake::TimedOut
     );
+}
+
+#[test]
+fn a_notification_of_the_firewall_names_table_and_chain() {
+    let notice = |kind: u8, chain_attribute: u16| {
+        let mut payload = vec![2, 0, 0, 0];
+        for (attribute, text) in [(1_u16, b"nat\0"), (chain_attribute, b"POS\0")] {
+            payload.extend(8_u16.to_ne_bytes());
+            payload.extend(attribute.to_ne_bytes());
+            payload.extend(text);
+        }
+        let message = Message {
+            kind: u16::from_le_bytes([kind, NFNL_SUBSYS_NFTABLES]),
+            flags: 0,
+            sequence: 0,
+            payload: &payload,
+        };
+        decode_firewall(&message)
+    };
+    let expected = |chain: Option<&str>| {
+        Some(Notice::Firewall {
+            table: "nat".to_owned(),
+            chain: chain.map(str::to_owned),
+        })
+    };
+    assert_eq!(notice(NFT_MSG_DELRULE, 2), expected(Some("POS")));
+    assert_eq!(notice(NFT_MSG_NEWCHAIN, 3), expected(Some("POS")));
+    assert_eq!(notice(0, 2), expected(None));
+    assert_eq!(notice(NFT_MSG_NEWGEN, 2), None);
 }

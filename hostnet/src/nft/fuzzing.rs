@@ -6,7 +6,7 @@ use super::{
     compiled::CompiledTable,
     instruction::Instruction,
     message::transaction,
-    observe::{Observation, generation},
+    observe::{Observation, chain_head, generation},
     plan,
     ruleset::Family,
 };
@@ -42,6 +42,7 @@ fn read(bytes: &[u8]) -> Option<CompiledTable> {
     for message in Datagram::new(bytes) {
         let payload = message.payload;
         let _ = generation(payload);
+        let _ = chain_head(payload, Family::Ip);
         match message.kind {
             0xa00 => seen.table(payload),
             0xa03 => seen.chain(payload),

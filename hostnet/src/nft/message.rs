@@ -167,6 +167,20 @@ fn write_element(item: &mut Writer, set: &CompiledSet, element: Boundary) {
 /// (`ERESTART`) when the ruleset is not of that generation any more. The acknowledgement is asked for on the last change:
 /// the end of a batch is not acknowledged before Linux 6.10.
 pub(super) fn transaction(changes: &[Change<'_>], first: u32, generation: Option<u32>) -> Writer {
+    let mut writer = trial(changes, first, generation);
+    let end = u32::try_from(changes.len() + 1).unwrap_or(u32::MAX);
+    writer.message(
+        NFNL_MSG_BATCH_END,
+        NLM_F_REQUEST,
+        first.wrapping_add(end),
+        &header(AF_UNSPEC, NFNL_SUBSYS_NFTABLES),
+        |_| {},
+    );
+    writer
+}
+
+/// A transaction without its end: the kernel checks all of it, answers, and then applies nothing.
+pub(super) fn trial(changes: &[Change<'_>], first: u32, generation: Option<u32>) -> Writer {
     let mut writer = Writer::new();
     // For batches the field that dumps use otherwise names the subsystem.
     let header = header(AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
@@ -186,13 +200,6 @@ pub(super) fn transaction(changes: &[Change<'_>], first: u32, generation: Option
         sequence = sequence.wrapping_add(1);
         change.write(&mut writer, sequence, place + 1 == changes.len());
     }
-    writer.message(
-        NFNL_MSG_BATCH_END,
-        NLM_F_REQUEST,
-        sequence.wrapping_add(1),
-        &header,
-        |_| {},
-    );
     writer
 }
 

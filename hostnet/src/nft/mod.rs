@@ -30,6 +30,7 @@ pub use compiled::CompiledTable;
 pub use drift::Drift;
 pub use error::Error;
 pub use nftables::Nftables;
+pub use observe::ChainHead;
 pub use ruleset::{
     BaseHook, Chain, ChainKind, CtState, Expr, Family, Hook, InterfacePattern, Masquerade, Policy,
     Protocol, Rule, Set, SetKind, Table, Transport, priority,

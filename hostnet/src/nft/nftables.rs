@@ -9,6 +9,7 @@ use nix::{
 };
 
 use crate::{
+    attr::Writer,
     error::{Error as NetlinkError, KernelError, NLMSG_DONE, NLMSG_ERROR},
     socket::{self, Socket},
 };
@@ -16,8 +17,8 @@ use crate::{
 use super::{
     compiled::CompiledTable,
     error::Error,
-    message::{Change, Query, transaction},
-    observe::{self, Observation},
+    message::{Change, Query, transaction, trial},
+    observe::{self, ChainHead, Observation},
     plan,
     ruleset::{Family, Table},
 };
@@ -77,6 +78,40 @@ impl Nftables {
         // Somebody writes all the time. Making the tables anew is right whatever they hold at the moment.
         let unknown = compiled.iter().map(|table| (table, None));
         self.send(&plan::replacement(unknown), None)
+    }
+
+    /// Asks the kernel whether it could hold these tables, without changing anything.
+    ///
+    /// # Errors
+    /// As [`Self::replace`], with what the kernel would say then.
+    pub fn check(&mut self, tables: &[Table]) -> Result<(), Error> {
+        let compiled = tables.iter().map(Table::compile);
+        let compiled = compiled.collect::<Result<Vec<_>, _>>()?;
+        let unknown = compiled.iter().map(|table| (table, None));
+        let changes = plan::replacement(unknown);
+        let first = self.socket.sequence(changes.len() + 2);
+        self.exchange(&changes, first, &trial(&changes, first, None))
+    }
+
+    /// The chains of all tables of a family, whoever made them.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when others changed the ruleset during every attempt, [`Error::Query`] when the kernel does not tell,
+    /// [`Error::Netlink`] when it could not be reached.
+    pub fn chains(&mut self, family: Family) -> Result<Vec<ChainHead>, Error> {
+        for _ in 0..ATTEMPTS {
+            let mut chains = Vec::new();
+            let answer = self.ask(Query::Chains(family), |payload| {
+                chains.extend(observe::chain_head(payload, family));
+            })?;
+            if answer != Answer::Interrupted {
+                return Ok(chains);
+            }
+        }
+        Err(Error::Busy {
+            table: format!("list of family {family}"),
+            attempts: ATTEMPTS,
+        })
     }
 
     /// Deletes these tables in one transaction; those that are not there are no error.
@@ -215,7 +250,18 @@ impl Nftables {
             return Ok(());
         }
         let first = self.socket.sequence(changes.len() + 2);
-        let batch = transaction(changes, first, generation);
+        self.exchange(changes, first, &transaction(changes, first, generation))
+    }
+
+    fn exchange(
+        &mut self,
+        changes: &[Change<'_>],
+        first: u32,
+        batch: &Writer,
+    ) -> Result<(), Error> {
+        if changes.is_empty() {
+            return Ok(());
+        }
         self.make_room(batch.bytes().len());
         self.socket.send(batch.bytes())?;
         let outcome = self.verdict(changes, first);

@@ -18,7 +18,7 @@ use super::{
         UDATA_COMMENT, family_number,
     },
     ranges::{Boundary, Ranges},
-    ruleset::Family,
+    ruleset::{Family, Policy},
 };
 
 /// A table while its parts come in, one message at a time, in any order in which a part follows what holds it.
@@ -206,6 +206,45 @@ impl Observation {
         let [family, ..] = *header;
         (family == family_number(self.table.family)).then_some(Attributes::new(attributes))
     }
+}
+
+/// A chain of any table, without its rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainHead {
+    /// The table it is in.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+    /// What becomes of a packet that no rule decides on; a chain that is entered by jumps alone has none.
+    pub policy: Option<Policy>,
+}
+
+/// The chain that a message of the answer to [`super::message::Query::Chains`] tells of.
+pub(super) fn chain_head(payload: &[u8], family: Family) -> Option<ChainHead> {
+    let (header, attributes) = payload.split_first_chunk::<4>()?;
+    if header.first() != Some(&family_number(family)) {
+        return None;
+    }
+    let (mut table, mut name, mut hooked, mut policy) = (None, None, false, NF_ACCEPT);
+    for attribute in Attributes::new(attributes) {
+        match attribute.kind {
+            NFTA_CHAIN_TABLE => table = Some(attribute.text().into_owned()),
+            NFTA_CHAIN_NAME => name = Some(attribute.text().into_owned()),
+            NFTA_CHAIN_HOOK => hooked = true,
+            NFTA_CHAIN_POLICY => policy = attribute.be_u32().unwrap_or(policy),
+            _ => {}
+        }
+    }
+    let policy = if policy == NF_ACCEPT {
+        Policy::Accept
+    } else {
+        Policy::Drop
+    };
+    Some(ChainHead {
+        table: table?,
+        name: name?,
+        policy: hooked.then_some(policy),
+    })
 }
 
 /// The number of the generation in the answer to [`super::message::Query::Generation`].

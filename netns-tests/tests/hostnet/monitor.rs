@@ -177,6 +177,10 @@ pub(crate) fn the_firewall_is_monitored() -> Result<()> {
         .args(["add", "table", "ip", "t"])
         .status()?;
     ensure!(status.success(), "nft: {status}");
-    told(&mut monitor, &Notice::Firewall)?;
+    let expected = Notice::Firewall {
+        table: "t".to_owned(),
+        chain: None,
+    };
+    told(&mut monitor, &expected)?;
     same(monitor.wait(Some(Duration::ZERO))?, Wake::TimedOut)
 }
