@@ -132,7 +132,7 @@ pub fn data_dir(config: &Section<'_>) -> PathBuf {
 ///
 /// The clock of a machine may be set forward a while after its start, so that files of this boot seem older than it; the
 /// kernel's first device files then tell the time of the start by the same wrong clock. The earlier one counts.
-fn boot() -> SystemTime {
+pub(crate) fn boot() -> SystemTime {
     let uptime = fs::read_to_string("/proc/uptime").ok();
     let uptime = uptime.and_then(|text| text.split('.').next()?.parse().ok());
     let computed = uptime.and_then(|up| SystemTime::now().checked_sub(Duration::from_secs(up)));

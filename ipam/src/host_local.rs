@@ -12,7 +12,7 @@
 //! Very old versions wrote the container ID only, and some imitations end lines with LF. A plugin that was killed leaves
 //! empty files, which no DEL of its own ever finds. All of these are read here; what is written is what the plugin writes.
 //!
-//! Nothing here chooses an address or asks whether a pod still lives.
+//! Nothing here asks whether a pod still lives.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -27,12 +27,14 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use crate::flock;
 use crate::pool::{DEFAULT_LOCK_WAIT, Owner, check_network};
 
+mod allocate;
 mod claim;
 mod error;
 mod holder;
 #[cfg(test)]
 mod tests;
 
+pub use allocate::{Given, PluginRanges};
 pub use error::HostLocalError;
 pub use holder::Holder;
 
@@ -200,6 +202,10 @@ impl HostLocal {
             }),
             Err(waited) => Err(HostLocalError::Busy { path, waited }),
         }
+    }
+
+    fn exists(&self) -> bool {
+        self.directory.exists()
     }
 
     fn read(&self, address: IpAddr, name: String) -> Result<Option<Reservation>, HostLocalError> {

@@ -47,6 +47,7 @@ pub use error::PoolError;
 pub(crate) use owner::check_network;
 pub use owner::{NameError, Owner};
 pub use range::{Range, RangeError, RangeSet, RangeSpec};
+pub(crate) use range::{check as check_ranges, from_bits, to_bits};
 
 use disk::Disk;
 use layout::{BOOT_ID_LEN, Slot};

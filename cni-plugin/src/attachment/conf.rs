@@ -171,12 +171,25 @@ impl IpamConf {
                 "leave it out, or use \"host-local\"",
             ));
         }
+        Self::of_host_local(root, &ipam, args)
+    }
+
+    /// Reads the config of host-local, whatever its type is called.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongType`], [`Error::InvalidConfig`] and [`Error::MissingKey`].
+    pub fn of_host_local(
+        root: &Section<'_>,
+        ipam: &Section<'_>,
+        args: &CniArgs,
+    ) -> Result<Self, Error> {
         Ok(Self {
             data_dir: ipam
                 .string("dataDir")?
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
-            range_sets: range_sets(root, &ipam)?,
+            range_sets: range_sets(root, ipam)?,
             routes: ipam
                 .sections("routes")?
                 .iter()

@@ -5,7 +5,9 @@
 //! config, the result and the state on disk of the plugin whose name it bears; what is foreign to `flannel` is here, what they
 //! share with it is not.
 
+pub mod host_local;
 pub mod loopback;
+mod resolv_conf;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -15,12 +17,14 @@ use std::path::Path;
 pub enum Persona {
     /// The plugin this program is named after, and the one it is under any name that is none of the others.
     Flannel,
+    /// `host-local`
+    HostLocal,
     /// `loopback`
     Loopback,
 }
 
 impl Persona {
-    const ALL: [Self; 2] = [Self::Flannel, Self::Loopback];
+    const ALL: [Self; 3] = [Self::Flannel, Self::HostLocal, Self::Loopback];
 
     /// The plugin of the name that the process was started with (`argv[0]`).
     pub fn of(program: Option<&OsStr>) -> Self {
@@ -35,6 +39,7 @@ impl Persona {
     pub fn name(self) -> &'static str {
         match self {
             Self::Flannel => "flannel",
+            Self::HostLocal => "host-local",
             Self::Loopback => "loopback",
         }
     }

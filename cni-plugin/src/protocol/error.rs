@@ -254,6 +254,27 @@ pub enum Error {
         /// Its time.
         limit: Duration,
     },
+    /// Results before 0.3.0 have room for one address of each family.
+    #[error("CNI version {version} does not support more than 1 address per family")]
+    TooManyAddresses {
+        /// The config's version.
+        version: SpecVersion,
+    },
+    /// The file that `resolvConf` names cannot be read.
+    #[error("cannot read {}, which ipam.resolvConf names: {source}; name a file like /etc/resolv.conf, or leave the key out", path.display())]
+    ResolvConf {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The pod has no reservation.
+    #[error("host-local: Failed to find address added by container {container_id}; start it anew")]
+    NoReservation {
+        /// Its ID.
+        container_id: String,
+    },
     /// Results before 0.3.0 cannot say "no address".
     #[error(
         "this attachment has no address, which a result of version {version} cannot express: set cniVersion to 0.3.1 or later"
@@ -303,18 +324,24 @@ impl Error {
             Self::InvalidVariable { .. }
             | Self::MissingVariables { .. }
             | Self::UnknownCommand { .. } => 4,
-            Self::FlannelNote { .. } | Self::Stdin(_) | Self::Stdout(_) => 5,
+            Self::FlannelNote { .. }
+            | Self::ResolvConf { .. }
+            | Self::Stdin(_)
+            | Self::Stdout(_) => 5,
             Self::StdinEmpty
             | Self::StdinTooLong
             | Self::Undecodable { .. }
             | Self::WrongType { .. } => 6,
-            Self::InvalidConfig { .. } | Self::MissingKey { .. } | Self::NetworkName { .. } => 7,
+            Self::InvalidConfig { .. }
+            | Self::MissingKey { .. }
+            | Self::NetworkName { .. }
+            | Self::TooManyAddresses { .. } => 7,
             Self::OutOfTime { .. } | Self::SubnetFile { .. } => 11,
             Self::Netns(NetnsError::Missing { .. }) => 3,
             Self::Netns(NetnsError::NotANetns { .. }) | Self::OwnNetns { .. } => 8,
             Self::NotReady { limited: false, .. } => 50,
             Self::NotReady { limited: true, .. } => 51,
-            Self::Damaged { .. } => code::DAMAGED,
+            Self::Damaged { .. } | Self::NoReservation { .. } => code::DAMAGED,
             Self::InterfaceExists { .. } | Self::NotABridge { .. } => code::INTERFACE_EXISTS,
             Self::Foreign(error) => error.code(),
             Self::Pool(error) => pool_code(error),
@@ -322,7 +349,12 @@ impl Error {
                 HostLocalError::Busy { .. } => 11,
                 HostLocalError::Io { .. } => 5,
                 HostLocalError::Name(_) => 4,
-                HostLocalError::Taken { .. } => code::ADDRESS_UNAVAILABLE,
+                HostLocalError::Exhausted { .. } => code::POOL_EXHAUSTED,
+                HostLocalError::Duplicate { .. } => code::DUPLICATE_ATTACHMENT,
+                HostLocalError::IsGateway { .. }
+                | HostLocalError::Taken { .. }
+                | HostLocalError::Unavailable { .. }
+                | HostLocalError::Unused { .. } => code::ADDRESS_UNAVAILABLE,
             },
             Self::Leftover { error, .. } => error.code(),
             Self::Masquerade(_)
@@ -343,6 +375,9 @@ impl Error {
             }
             Self::Foreign(error) => error.details().to_owned(),
             Self::SubnetFile { path, .. } => format!("subnetFile is {}", path.display()),
+            Self::TooManyAddresses { .. } => {
+                "set cniVersion to 0.3.1 or later, or give one range set of each family".to_owned()
+            }
             _ => String::new(),
         }
     }

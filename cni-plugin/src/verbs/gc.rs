@@ -30,19 +30,13 @@ const VALID: &str = "cni.dev/valid-attachments";
 ///
 /// The first one, after everything else was tried.
 pub fn gc(config: &Config) -> Result<(), Error> {
-    let root = config.root();
-    if root.list(VALID)?.is_none() {
+    let Some(Order { valid, young }) = Order::of(config)? else {
         return Ok(());
-    }
-    let valid = valid(&root)?;
-    let grace = root
-        .number("gcGrace")?
-        .map(u64::from)
-        .map(Duration::from_secs);
-    let now = SystemTime::now()
+    };
+    let young = young
         .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let young = now.saturating_sub(grace.unwrap_or(GRACE)).as_secs();
+        .unwrap_or_default()
+        .as_secs();
 
     let mirror = Mirror::of(config)?;
     let mut first = None;
@@ -61,6 +55,39 @@ pub fn gc(config: &Config) -> Result<(), Error> {
     }
     first = first.or(collect_unrecorded(config, &valid).err());
     first.map_or(Ok(()), Err)
+}
+
+/// What a runtime asks for.
+pub(crate) struct Order {
+    /// The attachments that are to stay.
+    pub(crate) valid: Vec<Owner>,
+    /// Those made later than this are to stay too.
+    pub(crate) young: SystemTime,
+}
+
+impl Order {
+    /// Reads the runtime's order; there is none without a list.
+    ///
+    /// # Errors
+    ///
+    /// Those of the config.
+    pub(crate) fn of(config: &Config) -> Result<Option<Self>, Error> {
+        let root = config.root();
+        if root.list(VALID)?.is_none() {
+            return Ok(None);
+        }
+        let grace = root
+            .number("gcGrace")?
+            .map(u64::from)
+            .map(Duration::from_secs);
+        let now = SystemTime::now();
+        Ok(Some(Self {
+            valid: valid(&root)?,
+            young: now
+                .checked_sub(grace.unwrap_or(GRACE))
+                .unwrap_or(UNIX_EPOCH),
+        }))
+    }
 }
 
 /// The attachments that are to stay.

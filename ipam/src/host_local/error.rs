@@ -21,6 +21,24 @@ pub enum HostLocalError {
         /// How long this waited.
         waited: Duration,
     },
+    /// The interface has an address of the set already.
+    #[error(
+        "{address} has been allocated to {container_id}, duplicate allocation is not allowed; detach the interface first (DEL)"
+    )]
+    Duplicate {
+        /// The address it has.
+        address: IpAddr,
+        /// Its container.
+        container_id: String,
+    },
+    /// Every address of a range set is reserved.
+    #[error(
+        "no IP addresses available in range set: {set}; remove pods, or give the network a larger range"
+    )]
+    Exhausted {
+        /// The ranges.
+        set: String,
+    },
     /// A file cannot be read, written or removed.
     #[error(
         "{what} {}, where host-local keeps reservations: {source}; check that its file system has room and is writable",
@@ -33,6 +51,12 @@ pub enum HostLocalError {
         path: PathBuf,
         /// The reason.
         source: io::Error,
+    },
+    /// The gateway's own address is asked for.
+    #[error("requested ip {address} is subnet's gateway; request another one")]
+    IsGateway {
+        /// The address.
+        address: IpAddr,
     },
     /// A name that is not allowed.
     #[error(transparent)]
@@ -48,6 +72,30 @@ pub enum HostLocalError {
         /// Who has it, if that can be told.
         holder: Option<Holder>,
     },
+    /// An address that is asked for is reserved.
+    #[error(
+        "requested IP address {address} is not available in range set {set}; request another one, or release it first"
+    )]
+    Unavailable {
+        /// The address.
+        address: IpAddr,
+        /// The ranges it is of.
+        set: String,
+    },
+    /// Addresses that are asked for are of no range, or of one that gave an address already.
+    #[error(
+        "failed to allocate all requested IPs: {}; each must be of a range set of its own",
+        listed(addresses)
+    )]
+    Unused {
+        /// The addresses.
+        addresses: Vec<IpAddr>,
+    },
+}
+
+fn listed(addresses: &[IpAddr]) -> String {
+    let texts: Vec<_> = addresses.iter().map(IpAddr::to_string).collect();
+    texts.join(" ")
 }
 
 struct By<'a>(&'a Option<Holder>);

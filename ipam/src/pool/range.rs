@@ -199,8 +199,13 @@ impl Range {
         self.subnet.contains(address) && self.start <= address && address <= self.end
     }
 
+    /// The first and the last address as numbers.
+    pub(crate) fn bits(&self) -> (u128, u128) {
+        (to_bits(self.start), to_bits(self.end))
+    }
+
     pub(super) fn window(&self) -> Window {
-        let (start, end) = (to_bits(self.start), to_bits(self.end));
+        let (start, end) = self.bits();
         Window {
             v4: self.subnet.is_v4(),
             start,
@@ -220,7 +225,7 @@ impl fmt::Display for Range {
 }
 
 /// Checks what concerns several ranges: families and overlap.
-pub(super) fn check(sets: &[RangeSet]) -> Result<(), RangeError> {
+pub(crate) fn check(sets: &[RangeSet]) -> Result<(), RangeError> {
     if sets.is_empty() || sets.iter().any(Vec::is_empty) {
         return Err(RangeError::NoRange);
     }
@@ -308,14 +313,14 @@ impl Window {
     }
 }
 
-pub(super) fn to_bits(address: IpAddr) -> u128 {
+pub(crate) fn to_bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => Ipv4Cidr::bits_of(address),
         IpAddr::V6(address) => Ipv6Cidr::bits_of(address),
     }
 }
 
-fn from_bits(v4: bool, bits: u128) -> IpAddr {
+pub(crate) fn from_bits(v4: bool, bits: u128) -> IpAddr {
     if v4 {
         Ipv4Addr::from_bits(bits as u32).into()
     } else {
