@@ -62,7 +62,6 @@ impl Connected {
         match &conf.kind {
             Kind::Routed => {
                 guard(&link.name)?;
-                await_forwarding(&mut self.host, link, plan)?;
                 self.inside(plan, &routed::pod(plan, pod))?;
                 self.deadline.check()?;
                 // Asked for the link for the same reason as in the pod.
@@ -129,13 +128,13 @@ pub fn connect(
     };
     if !matches!(&conf.kind, Kind::Bridge(bridge) if !bridge.is_gateway) {
         forward(plan)?;
-        if let Some(bridge) = &bridge {
-            await_forwarding(&mut host, bridge, plan)?;
-        }
     }
     if conf.ip_masq {
         let ranges = conf.ipam.range_sets.iter().flatten();
-        let pods: Vec<IpNetwork> = ranges.map(|range| range.subnet.into()).collect();
+        let mut pods: Vec<IpNetwork> = ranges.map(|range| range.subnet.into()).collect();
+        if conf.ipam.foreign.is_some() {
+            pods.clone_from(&conf.pod_networks);
+        }
         let network = &plan.identity.network;
         masquerade::ensure(&masquerade::tables(network, &pods, &conf.pod_networks))?;
     }
@@ -264,23 +263,6 @@ fn share_segment(bridge: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Waits until the host forwards what comes from a link that leads to pods. It was told so before, but another program that
-/// switches forwarding at the same moment can make the kernel leave all links out; then this one is switched by itself.
-fn await_forwarding(host: &mut Netlink, link: &Link, plan: &Plan) -> Result<(), Error> {
-    let wanted = plan.addresses.iter().any(|pod| pod.address.is_ipv4());
-    if !wanted || link.forwards_ipv4 != Some(false) {
-        return Ok(());
-    }
-    let settled = eventually(|| {
-        let link = host.link(link.index).map_err(Error::Netlink)?;
-        Ok(link.is_none_or(|link| link.forwards_ipv4 != Some(false)))
-    })?;
-    if !settled {
-        set_if_there(&format!("net/ipv4/conf/{}/forwarding", link.name), "1")?;
-    }
-    Ok(())
-}
-
 fn forward(plan: &Plan) -> Result<(), Error> {
     for (v4, setting) in [
         (true, "net/ipv4/ip_forward"),
@@ -363,7 +345,6 @@ fn await_port(host: &mut Netlink, link: LinkIndex) -> Result<(), Error> {
         let port = host.link(link).map_err(Error::Netlink)?;
         Ok(port.is_none_or(|port| port.running))
     })
-    .map(drop)
 }
 
 /// Waits until packets to these addresses are taken in. The kernel puts IPv6 addresses to use in its own time, even those
@@ -386,16 +367,12 @@ fn await_addresses(
     Ok(())
 }
 
-/// Whether it came to hold in time.
-fn eventually(mut holds: impl FnMut() -> Result<bool, Error>) -> Result<bool, Error> {
+fn eventually(mut holds: impl FnMut() -> Result<bool, Error>) -> Result<(), Error> {
     let deadline = Instant::now() + PATIENCE;
-    while !holds()? {
-        if Instant::now() >= deadline {
-            return Ok(false);
-        }
+    while !holds()? && Instant::now() < deadline {
         thread::sleep(PAUSE);
     }
-    Ok(true)
+    Ok(())
 }
 
 fn delete(host: &mut Netlink, link: LinkIndex, mut changes: Vec<Change>) -> Result<(), Error> {

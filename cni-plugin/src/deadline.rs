@@ -15,6 +15,9 @@ const ADD: Duration = Duration::from_secs(20);
 /// Longest time of a DEL. It undoes nothing: doing it again takes up where it ended.
 const DEL: Duration = Duration::from_secs(10);
 
+/// What undoing may take even if there is no time left.
+const LAST: Duration = Duration::from_secs(1);
+
 /// The end of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
@@ -62,6 +65,24 @@ impl Deadline {
         })
     }
 
+    /// How long a step that begins now may take.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfTime`] if none may begin.
+    pub fn left(&self) -> Result<Duration, Error> {
+        self.check()?;
+        let spent = self.begin.elapsed() + self.reserve;
+        Ok(self.limit.saturating_sub(spent))
+    }
+
+    /// How long undoing may take from now on; never nothing, since it is not to be left out.
+    #[must_use]
+    pub fn rest(&self) -> Duration {
+        let left = self.limit.saturating_sub(self.begin.elapsed());
+        left.max(LAST)
+    }
+
     /// How long a lock may be waited for from now on.
     #[must_use]
     pub fn lock_wait(&self) -> Duration {
@@ -91,6 +112,16 @@ mod tests {
         assert!(text.contains("ADD") && text.contains("20 s"), "{text}");
         assert!(begun_ago(9, Deadline::of_del()).check().is_ok());
         assert!(begun_ago(10, Deadline::of_del()).check().is_err());
+    }
+
+    #[test]
+    fn a_step_gets_what_undoing_does_not_need() {
+        let left = begun_ago(5, Deadline::of_add()).left().unwrap();
+        assert!(left <= Duration::from_secs(7), "{left:?}");
+        assert!(begun_ago(12, Deadline::of_add()).left().is_err());
+        let rest = begun_ago(12, Deadline::of_add()).rest();
+        assert!(rest <= Duration::from_secs(8), "{rest:?}");
+        assert_eq!(begun_ago(30, Deadline::of_del()).rest(), LAST);
     }
 
     #[test]

@@ -1,43 +1,77 @@
 //! Attachments that flannel's own plugin made, before this one took its place: host-local knows their addresses, and
-//! `/var/lib/cni/flannel/<container>` says how they were made.
+//! flannel's [scratch file](crate::scratch) says how they were made.
 
-use std::path::PathBuf;
-use std::{fs, io};
-
-use hostnet::{Change, Netlink};
+use hostnet::netns::Netns;
+use hostnet::{Address, Change, Netlink};
 use ipam::Owner;
 use ipam::host_local::{HostLocal, Reservation};
 
+use crate::attachment::conf::Kind;
 use crate::deadline::Deadline;
+use crate::foreign::Plugin;
 use crate::mirror::{self, Mirror};
-use crate::protocol::json::{Json, Section};
+use crate::protocol::json::{Object, Section};
 use crate::protocol::{Config, Error, Target};
+use crate::scratch::Scratch;
+use crate::takedown::{self, Takedown};
 use crate::{request, sandbox};
 
-/// Where flannel's plugin notes what it asks of its delegate, unless `dataDir` says otherwise.
-const NOTES: &str = "/var/lib/cni/flannel";
-
-/// Longer than any config.
-const LONGEST: u64 = 1 << 20;
-
-/// Detaches the target if flannel's plugin attached it; nothing to be found is success. May enter the pod's namespace.
+/// Detaches the target if flannel's plugin attached it; nothing to be found is success.
 ///
 /// # Errors
 ///
-/// Only if something certainly is still there. flannel's note is kept then, so that another try finds it.
-pub fn detach(target: &Target, config: &Config, deadline: Deadline) -> Result<(), Error> {
+/// Only if something certainly is still there. flannel's scratch file is kept then, so that another try finds it.
+pub fn detach(target: &Target, config: &Config, takedown: &Takedown<'_>) -> Result<(), Error> {
+    let deadline = takedown.deadline;
     let owner = request::owner(target)?;
-    let note = notes(config).join(&target.container_id);
-    for store in stores(config, &note)? {
+    let scratch = Scratch::of(config, target);
+    let noted = scratch.read();
+    if let Some(delegate) = &noted
+        && let Some(worker) = Worker::of(delegate)
+    {
+        let told = sandbox::for_others(target, None);
+        if let Worker::Ipam(_) = worker {
+            unlink(target, |_| true)?;
+        }
+        let plugin = Plugin::find(worker.name(), takedown.search)?;
+        takedown::order_del(&plugin, delegate, &told, deadline.left()?)?;
+    }
+    for store in stores(config, noted.as_ref())? {
         let held = store.held_by(&owner)?;
         if held.is_empty() {
             continue;
         }
         deadline.check()?;
-        unlink(target, &held)?;
+        unlink(target, |known| is_held(&held, known))?;
         release(config, &store, &owner, deadline)?;
     }
-    remove(&note)
+    scratch.remove()
+}
+
+/// A plugin whose work we do not do.
+enum Worker<'a> {
+    Delegate(&'a str),
+    Ipam(&'a str),
+}
+
+impl<'a> Worker<'a> {
+    /// The one that has to be called for a pod that was attached by this config.
+    fn of(delegate: &'a Object) -> Option<Self> {
+        let root = Section::root(delegate);
+        let kind = root.string("type").ok().flatten()?;
+        if !Kind::is_ours(kind) {
+            return Some(Self::Delegate(kind));
+        }
+        let ipam = root.section("ipam").ok().flatten()?;
+        let ipam = ipam.string("type").ok().flatten()?;
+        (ipam != "host-local").then_some(Self::Ipam(ipam))
+    }
+
+    fn name(&self) -> &'a str {
+        match self {
+            Self::Delegate(name) | Self::Ipam(name) => name,
+        }
+    }
 }
 
 fn release(
@@ -58,26 +92,11 @@ fn release(
     Ok(())
 }
 
-fn notes(config: &Config) -> PathBuf {
-    let given = config.root().string("dataDir").ok().flatten();
-    given
-        .filter(|path| !path.is_empty())
-        .unwrap_or(NOTES)
-        .into()
-}
-
 /// Where host-local may know the target: by the config of today, and by the one that was noted.
-fn stores(config: &Config, note: &PathBuf) -> Result<Vec<HostLocal>, Error> {
+fn stores(config: &Config, noted: Option<&Object>) -> Result<Vec<HostLocal>, Error> {
     let mut stores = vec![Mirror::of(config)?.store().clone()];
-    let Some(Json::Object(noted)) = read(note) else {
-        return Ok(stores);
-    };
-    let root = Section::root(&noted);
-    // The note is the container's, which may be in several networks of flannel's.
-    if let Ok(Some(network)) = root.string("name")
-        && network == config.name
-    {
-        let store = HostLocal::new(&mirror::data_dir(&root), network)?;
+    if let Some(noted) = noted {
+        let store = HostLocal::new(&mirror::data_dir(&Section::root(noted)), &config.name)?;
         if store.directory() != stores[0].directory() {
             stores.push(store);
         }
@@ -85,42 +104,31 @@ fn stores(config: &Config, note: &PathBuf) -> Result<Vec<HostLocal>, Error> {
     Ok(stores)
 }
 
-/// A note that cannot be read or understood says nothing.
-fn read(note: &PathBuf) -> Option<Json> {
-    let metadata = fs::metadata(note).ok()?;
-    if !metadata.is_file() || metadata.len() > LONGEST {
-        return None;
-    }
-    Json::parse(&fs::read(note).ok()?).ok()
+fn is_held(held: &[Reservation], known: &Address) -> bool {
+    held.iter().any(|held| held.address == known.address)
 }
 
-fn remove(note: &PathBuf) -> Result<(), Error> {
-    match fs::remove_file(note) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::FlannelNote {
-            path: note.clone(),
-            source,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Removes the pod's link, which bears no mark. Only one that has an address of the pod is it; with the namespace it is gone
-/// anyway.
-fn unlink(target: &Target, held: &[Reservation]) -> Result<(), Error> {
+/// Removes the pod's link, which bears no mark, if it has an address that is the pod's; with the namespace it is gone anyway.
+fn unlink(target: &Target, is_its: impl Fn(&Address) -> bool) -> Result<(), Error> {
     let Ok((netns, _)) = sandbox::open(target, false) else {
         return Ok(());
     };
+    let home = Netns::current().map_err(Error::Netns)?;
     netns.enter().map_err(Error::Netns)?;
+    let unlinked = unlink_here(target, is_its);
+    // Plugins of others are not to run in the pod's namespace.
+    home.enter().map_err(Error::Netns)?;
+    unlinked
+}
+
+fn unlink_here(target: &Target, is_its: impl Fn(&Address) -> bool) -> Result<(), Error> {
     let mut pod = Netlink::open().map_err(Error::Netlink)?;
     let found = pod.link_by_name(&target.ifname).map_err(Error::Netlink)?;
     let Some(link) = found.filter(|link| link.kind.as_deref() == Some("veth")) else {
         return Ok(());
     };
     let addresses = pod.addresses(Some(link.index)).map_err(Error::Netlink)?;
-    let is_its = addresses
-        .iter()
-        .any(|known| held.iter().any(|held| held.address == known.address));
-    if !is_its {
+    if !addresses.iter().any(is_its) {
         return Ok(());
     }
     match pod.apply(&[Change::DeleteLink(link.index)]) {

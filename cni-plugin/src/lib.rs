@@ -3,7 +3,7 @@
 //! A call runs left to right: [`protocol`] turns environment and stdin into a request, [`request`] and [`flannel_conf`]
 //! find out what attachment is meant, [`verbs`] carry it out by putting an [`attachment`] plan into the kernel
 //! ([`connect`]), and [`protocol`] turns the outcome into JSON. Blocking and single-threaded: the process lives for a
-//! millisecond.
+//! millisecond. Work of other plugins is done by these, as separate programs ([`foreign`]).
 //!
 //! # The config
 //!
@@ -13,13 +13,16 @@
 //! | --- | --- |
 //! | absent, `bridge` | a port of the bridge `cni0` ([`attachment::bridge`]), as flannel does it |
 //! | `ptp` | routed: a host route per pod and no bridge ([`attachment::routed`]) |
+//! | any other | what the plugin of this name makes, found in `CNI_PATH` ([`delegated`]) |
 //!
-//! Both words mean the same to flannel's plugin and the reference plugins, so a config written for one works with the
+//! The first two mean the same to flannel's plugin and the reference plugins, so a config written for one works with the
 //! other. The pod gets the routes of `ipam.routes` and one to each flannel network. `delegate.isDefaultGateway` adds the
 //! default route: as with flannel it is off for a bridge unless given; routed pods have it unless it is `false` (the
 //! reference plugin `ptp` does not know the key and wants `{"dst": "0.0.0.0/0"}` in `ipam.routes`). `ipam.dataDir` is
 //! where reservations are kept; without it, in [`ipam::pool::DEFAULT_DIRECTORY`]. They are noted a second time where the
-//! reference plugin `host-local` would have them ([`mirror`]).
+//! reference plugin `host-local` would have them ([`mirror`]). With an `ipam.type` other than `host-local` that plugin is
+//! asked for the addresses ([`addresses`]). What flannel's plugin would tell its delegate is left where it would have left
+//! it ([`scratch`]), so that a node can be switched from the one plugin to the other in both directions.
 //!
 //! Masquerading is the daemon's: `flanneld --ip-masq` keeps static rules for the whole host and says so in subnet.env; a
 //! `delegate.ipMasq` is then fulfilled by those. Only without `--ip-masq` this program has rules of its own, static too
@@ -31,9 +34,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 pub mod attachment;
 pub mod connect;
 pub mod deadline;
+pub mod delegated;
 pub mod flannel_conf;
 pub mod foreign;
 mod fresh;
@@ -44,6 +49,8 @@ pub mod personas;
 pub mod protocol;
 pub mod request;
 pub mod sandbox;
+pub mod scratch;
+pub mod takedown;
 pub mod verbs;
 
 use std::ffi::OsString;
@@ -123,13 +130,14 @@ fn flannel(
         Request::Add(target) => {
             let deadline = Deadline::of_add();
             let config = config()?;
-            let added = verbs::add::add(call, target, &config, deadline)?;
-            tell(added, &config, stdout)
+            verbs::add::add(call, target, &config, deadline, |added| {
+                tell(added, &config, stdout)
+            })
         }
         Request::Check(target) => verbs::check::check(call, target, &config()?),
-        Request::Del(target) => verbs::del::del(target, &config()?, Deadline::of_del()),
-        Request::Gc => verbs::gc::gc(&config()?),
-        Request::Status => verbs::status::status(&config()?),
+        Request::Del(target) => verbs::del::del(call, target, &config()?, Deadline::of_del()),
+        Request::Gc => verbs::gc::gc(call, &config()?),
+        Request::Status => verbs::status::status(call, &config()?),
         Request::Version => print(stdout, &verbs::version::version()),
     }
 }

@@ -1,6 +1,7 @@
 //! From the config on stdin to what is to be attached: reads `subnet.env` where the config is flannel's, and everything
 //! else out of the config. Nothing is changed here.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,22 +15,49 @@ use crate::attachment::{Plan, PodAddress, default_routes, routed};
 use crate::flannel_conf::{FlannelConf, networks, read_subnet_file};
 use crate::mirror::Mirror;
 use crate::protocol::args::CniArgs;
-use crate::protocol::json::Section;
+use crate::protocol::json::{Object, Section};
+use crate::protocol::result::{self, AddResult, Dns};
 use crate::protocol::{Config, Error, Invocation, Target};
 
-/// Reads what is to be attached and how.
+/// What a config asks for: the config of the plugin that attaches the pod, and who does that plugin's work.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delegation {
+    /// The plugin's config, as flannel's own program would give it.
+    pub delegate: Object,
+    /// Who does it.
+    pub by: By,
+}
+
+/// Who attaches a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum By {
+    /// We do.
+    Us(Box<AttachmentConf>),
+    /// A plugin of this name.
+    Other(String),
+}
+
+/// Reads what is to be attached, how and by whom.
 ///
 /// # Errors
 ///
 /// Those of the config, and [`Error::SubnetFile`].
-pub fn attachment_conf(config: &Config, args: &CniArgs) -> Result<AttachmentConf, Error> {
+pub fn delegation(config: &Config, args: &CniArgs) -> Result<Delegation, Error> {
     let flannel = FlannelConf::parse(config)?;
     let env = read_subnet_file(&flannel.subnet_file)?;
-    let mut conf = AttachmentConf::parse(&flannel.delegate(&env), args)?;
-    // The daemon masquerades by rules that stand once for the whole host; then the delegate need not.
-    conf.ip_masq &= !env.ip_masq;
-    conf.pod_networks = networks(&env).collect();
-    Ok(conf)
+    let delegate = flannel.delegate(&env);
+    let kind = Section::root(&delegate).string("type")?;
+    let kind = kind.unwrap_or_default();
+    let by = if Kind::is_ours(kind) {
+        let mut conf = AttachmentConf::parse(&delegate, args)?;
+        // The daemon masquerades by rules that stand once for the whole host; then the delegate need not.
+        conf.ip_masq &= !env.ip_masq;
+        conf.pod_networks = networks(&env).collect();
+        By::Us(Box::new(conf))
+    } else {
+        By::Other(kind.to_owned())
+    };
+    Ok(Delegation { delegate, by })
 }
 
 /// Whose attachment a request is about.
@@ -163,24 +191,56 @@ pub fn details(
             Kind::Routed => pool::Kind::Routed,
         },
         pod: pod(&call.args),
-        config_digest: None,
+        ..Details::default()
+    }
+}
+
+/// What a pod is given, by the pool or by an IPAM plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    addresses: Vec<PodAddress>,
+    routes: Vec<result::Route>,
+    /// Name servers.
+    pub dns: Dns,
+}
+
+/// What the pool gives.
+pub fn given_by_pool(conf: &AttachmentConf, reserved: &Attachment) -> Given {
+    let held = reserved.addresses.iter();
+    Given {
+        addresses: held
+            .map(|held| pod_address(conf, held.address, held.prefix, held.gateway))
+            .collect(),
+        routes: conf.ipam.routes.clone(),
+        dns: conf.dns.clone(),
+    }
+}
+
+/// What an IPAM plugin gives. The config's name servers have precedence, as with the reference plugins.
+pub fn given_by_plugin(conf: &AttachmentConf, result: AddResult) -> Given {
+    let ips = result.ips.iter();
+    Given {
+        addresses: ips
+            .map(|ip| pod_address(conf, ip.address.ip(), ip.address.prefix(), ip.gateway))
+            .collect(),
+        routes: result.routes,
+        dns: if conf.dns == Dns::default() {
+            result.dns
+        } else {
+            conf.dns.clone()
+        },
     }
 }
 
 /// The plan for an attachment whose addresses are reserved.
-pub fn plan(identity: &Identity, conf: &AttachmentConf, reserved: &Attachment) -> Plan {
-    let addresses: Vec<_> = reserved
-        .addresses
-        .iter()
-        .map(|held| pod_address(conf, held))
-        .collect();
-    let mut routes = conf.ipam.routes.clone();
+pub fn plan(identity: &Identity, conf: &AttachmentConf, details: &Details, given: &Given) -> Plan {
+    let addresses = given.addresses.clone();
+    let mut routes = given.routes.clone();
     if conf.default_route {
         routes.extend(default_routes(&addresses, &routes));
     }
     let first = addresses.iter().find(|pod| pod.address.is_ipv4());
     let mac = first.or(addresses.first()).map(|pod| mac_of(pod.address));
-    let details = &reserved.details;
     Plan {
         identity: identity.clone(),
         pod: details
@@ -198,27 +258,31 @@ pub fn plan(identity: &Identity, conf: &AttachmentConf, reserved: &Attachment) -
     }
 }
 
-fn pod_address(conf: &AttachmentConf, held: &pool::HeldAddress) -> PodAddress {
-    let address = held.address;
-    match conf.kind {
-        Kind::Bridge(_) => PodAddress {
+fn pod_address(
+    conf: &AttachmentConf,
+    address: IpAddr,
+    prefix: u8,
+    gateway: Option<IpAddr>,
+) -> PodAddress {
+    let subnet = ipam::Cidr::masked(address, prefix).ok();
+    let usual = subnet.map(routed::gateway_of);
+    match &conf.kind {
+        // An IPAM plugin need not tell a gateway; the reference plugin takes the first address then.
+        Kind::Bridge(bridge) => PodAddress {
             address,
-            prefix: held.prefix,
-            gateway: held.gateway,
+            prefix,
+            gateway: gateway.or(usual.filter(|_| bridge.is_gateway)),
         },
         Kind::Routed => PodAddress {
             address,
             prefix: if address.is_ipv4() { 32 } else { 128 },
-            gateway: held.gateway.or_else(|| {
-                let subnet = ipam::Cidr::masked(address, held.prefix).ok()?;
-                Some(routed::gateway_of(subnet))
-            }),
+            gateway: gateway.or(usual),
         },
     }
 }
 
 /// The pod as Kubernetes' runtimes tell it.
-fn pod(args: &CniArgs) -> Option<pool::Pod> {
+pub fn pod(args: &CniArgs) -> Option<pool::Pod> {
     let text = |key| args.value(key).unwrap_or_default().to_owned();
     Some(pool::Pod {
         namespace: text("K8S_POD_NAMESPACE"),

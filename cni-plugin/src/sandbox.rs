@@ -55,6 +55,21 @@ pub fn open_if_there(target: &Target) -> Result<Option<Netns>, Error> {
     }
 }
 
+/// The target of a DEL as a plugin of others may be told of it, who goes into whatever namespace it is told: without one if
+/// the path does not lead to the namespace that was attached (of which `recorded` tells), or leads to our own.
+#[must_use]
+pub fn for_others(target: &Target, recorded: Option<&NetnsIdentity>) -> Target {
+    let found = target.netns.as_ref().and_then(|_| open(target, false).ok());
+    let is_it = |found: &NetnsIdentity| {
+        recorded.is_none_or(|recorded| (recorded.dev, recorded.ino) == (found.dev, found.ino))
+    };
+    let netns = found.filter(|(_, found)| is_it(found));
+    Target {
+        netns: netns.and(target.netns.clone()),
+        ..target.clone()
+    }
+}
+
 fn is_own(target: &NetnsIdentity) -> Result<bool, NetnsError> {
     let own = fs::metadata(OWN).map_err(|reason| NetnsError::Open {
         path: OWN.into(),

@@ -42,7 +42,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-pub use attachment::{Attachment, Details, HeldAddress, Kind, NetnsIdentity, Pod};
+pub use attachment::{Attachment, Details, ForeignPlugin, HeldAddress, Kind, NetnsIdentity, Pod};
 pub use error::PoolError;
 pub(crate) use owner::check_network;
 pub use owner::{NameError, Owner};
@@ -229,6 +229,31 @@ impl Pool {
             created: now.as_secs(),
         };
         Session::new(self, lock, millis(now)).reserve(attachment, sets, requested)
+    }
+
+    /// Records an attachment whose addresses, if it has any, are not the pool's.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::Duplicate`] if the owner has an attachment already; [`PoolError::Busy`], [`PoolError::Corrupt`],
+    /// [`PoolError::Io`].
+    pub fn record(&self, owner: &Owner, details: Details) -> Result<Attachment, PoolError> {
+        let _lock = self.lock()?;
+        if let Some(existing) = self.attachment(owner)? {
+            return Err(PoolError::Duplicate {
+                existing: Box::new(existing),
+            });
+        }
+        let attachment = Attachment {
+            owner: owner.clone(),
+            network: self.network.clone(),
+            addresses: Vec::new(),
+            details,
+            boot_id: self.boot_id.to_string(),
+            created: self.now().as_secs(),
+        };
+        records::write(&self.disk, &attachment)?;
+        Ok(attachment)
     }
 
     /// Lets an owner keep its addresses for a new life of its interface, as after an attempt that was cut short.

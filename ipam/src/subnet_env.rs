@@ -1,6 +1,6 @@
 //! `subnet.env`, by which the daemon tells the CNI program (and flannel's, and docker's scripts) what this host has.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -18,6 +18,9 @@ pub const DEFAULT_PATH: &str = "/run/flannel/subnet.env";
 
 /// More than this is no subnet.env.
 const LONGEST: u64 = 64 * 1024;
+
+/// More than the file of a host with one network per family has.
+const USUAL: usize = 1024;
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,15 +255,19 @@ fn read(path: &Path) -> Result<String, SubnetEnvError> {
         }
         Err(source) => return Err(unreadable(source)),
     };
-    let mut bytes = Vec::new();
-    file.take(LONGEST)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    let mut bytes = vec![0; USUAL];
+    // One read is enough for the usual file: one that gives less than asked for has met its end.
+    let mut file = file.take(LONGEST);
+    let length = file.read(&mut bytes).map_err(unreadable)?;
+    bytes.truncate(length);
+    if length == USUAL {
+        file.read_to_end(&mut bytes).map_err(unreadable)?;
+    }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The last value of every key. Flannel's reader takes dotenv syntax, so `export` and quotes are allowed.
-fn values(text: &str) -> HashMap<&str, &str> {
+fn values(text: &str) -> BTreeMap<&str, &str> {
     text.lines().filter_map(assignment).collect()
 }
 
@@ -276,7 +283,7 @@ fn assignment(line: &str) -> Option<(&str, &str)> {
 }
 
 fn host_network<C: IpCidr>(
-    values: &HashMap<&str, &str>,
+    values: &BTreeMap<&str, &str>,
     network_key: &'static str,
     subnet_key: &'static str,
 ) -> Result<Option<HostNetwork<C>>, SubnetEnvError> {
@@ -322,20 +329,20 @@ fn subnets<C: IpCidr>(list: &str) -> Vec<C> {
     subnets
 }
 
-fn only_subnet<C: IpCidr>(values: &HashMap<&str, &str>, key: &str) -> Option<C> {
+fn only_subnet<C: IpCidr>(values: &BTreeMap<&str, &str>, key: &str) -> Option<C> {
     match subnets::<C>(values.get(key)?).as_slice() {
         &[subnet] => Some(subnet),
         _ => None,
     }
 }
 
-fn number(values: &HashMap<&str, &str>) -> Result<Option<u32>, SubnetEnvError> {
+fn number(values: &BTreeMap<&str, &str>) -> Result<Option<u32>, SubnetEnvError> {
     let number = values.get(MTU).map(|text| text.parse()).transpose();
     number.map_err(|_| bad_value(MTU, "a number of bytes", values))
 }
 
 /// Go's `strconv.ParseBool`, by which flannel's CNI program reads the value.
-fn switch(values: &HashMap<&str, &str>) -> Result<Option<bool>, SubnetEnvError> {
+fn switch(values: &BTreeMap<&str, &str>) -> Result<Option<bool>, SubnetEnvError> {
     match values.get(IP_MASQ).copied() {
         None => Ok(None),
         Some("true" | "True" | "TRUE" | "t" | "T" | "1") => Ok(Some(true)),
@@ -347,7 +354,7 @@ fn switch(values: &HashMap<&str, &str>) -> Result<Option<bool>, SubnetEnvError> 
 fn bad_value(
     key: &'static str,
     expected: &'static str,
-    values: &HashMap<&str, &str>,
+    values: &BTreeMap<&str, &str>,
 ) -> SubnetEnvError {
     let found = shortened(values.get(key).copied().unwrap_or_default());
     SubnetEnvError::BadValue {

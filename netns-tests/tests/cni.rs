@@ -1,7 +1,7 @@
 //! The CNI program on a host whose daemon has got a subnet: what it makes in the kernel, what it leaves there, what it says.
 //!
 //! No `flanneld` runs here: `subnet.env` is all that the two programs share. `attach` is about pods that come, `detach` about
-//! those that go, `chain` about plugins behind ours, `refusals` about bad input, `switch` about nodes that
+//! those that go, `delegate` about plugins of others that do a part of the work, `chain` about plugins behind ours, `refusals` about bad input, `switch` about nodes that
 //! change from flannel's plugin to ours and back, `cost` about system calls, `upkeep` about
 //! CHECK, GC and STATUS; `scene` sets the stage.
 
@@ -11,6 +11,8 @@ mod attach;
 mod chain;
 #[path = "cni/cost.rs"]
 mod cost;
+#[path = "cni/delegate.rs"]
+mod delegate;
 #[path = "cni/detach.rs"]
 mod detach;
 #[path = "cni/refusals.rs"]
@@ -25,6 +27,7 @@ mod upkeep;
 use attach::*;
 use chain::*;
 use cost::*;
+use delegate::*;
 use detach::*;
 use refusals::*;
 use switch::*;
@@ -52,7 +55,6 @@ netns_tests::tests![
     an_add_cut_short_is_taken_over,
     a_foreign_link_of_our_name_is_left_alone,
     first_pods_come_at_once,
-    links_left_out_of_forwarding_are_switched,
     stdin_that_is_no_config_is_refused,
     a_missing_environment_is_refused,
     a_netns_path_that_is_none_is_refused,
@@ -66,6 +68,14 @@ netns_tests::tests![
     our_conflist_serves_a_host_port,
     the_whole_chain_works_behind_both,
     an_add_is_cheap,
+    a_delegate_of_others_attaches,
+    addresses_may_come_from_another_plugin,
+    del_calls_whom_the_add_called,
+    what_a_faulty_delegate_began_is_taken_back,
+    a_delegate_that_hangs_is_killed,
+    a_delegate_is_asked_whether_all_is_well,
+    a_delegate_is_asked_for_its_status,
+    a_delegate_collects_too,
     addresses_of_the_reference_are_honoured,
     reservations_of_a_former_boot_are_void,
     what_the_reference_released_can_be_given,

@@ -59,9 +59,11 @@ pub struct BridgeConf {
     pub promiscuous: bool,
 }
 
-/// What the `host-local` plugin calls its config.
+/// What the `host-local` plugin calls its config; of another IPAM plugin only the name, for its members are its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IpamConf {
+    /// `type` of the plugin that gives addresses, unless the pool does.
+    pub foreign: Option<String>,
     /// `dataDir`: where the node's reservations are kept, if not in the usual place.
     pub data_dir: Option<PathBuf>,
     /// One address comes from each set.
@@ -70,6 +72,13 @@ pub struct IpamConf {
     pub routes: Vec<Route>,
     /// Addresses that the pod is to have; for a set without any of them the choice is free.
     pub requested: Vec<IpAddr>,
+}
+
+impl Kind {
+    /// Whether a plugin of this name is one whose work we do.
+    pub fn is_ours(name: &str) -> bool {
+        matches!(name, "bridge" | "ptp")
+    }
 }
 
 impl AttachmentConf {
@@ -164,12 +173,10 @@ impl IpamConf {
         };
         let kind = ipam.string("type")?.unwrap_or_default();
         if kind != "host-local" {
-            return Err(unsupported(
-                &ipam,
-                "type",
-                &format!("{kind:?}"),
-                "leave it out, or use \"host-local\"",
-            ));
+            return Ok(Self {
+                foreign: Some(kind.to_owned()),
+                ..Self::default()
+            });
         }
         Self::of_host_local(root, &ipam, args)
     }
@@ -185,6 +192,7 @@ impl IpamConf {
         args: &CniArgs,
     ) -> Result<Self, Error> {
         Ok(Self {
+            foreign: None,
             data_dir: ipam
                 .string("dataDir")?
                 .filter(|path| !path.is_empty())

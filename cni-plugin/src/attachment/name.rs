@@ -253,7 +253,6 @@ mod tests {
             lower_netnsid: None,
             vxlan: None,
             hairpin: false,
-            forwards_ipv4: None,
         }
     }
 

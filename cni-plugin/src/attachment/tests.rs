@@ -53,7 +53,6 @@ fn bridge() -> Link {
         lower_netnsid: None,
         vxlan: None,
         hairpin: false,
-        forwards_ipv4: None,
     }
 }
 

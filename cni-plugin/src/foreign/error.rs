@@ -44,6 +44,14 @@ pub enum ForeignError {
         /// How long it had.
         limit: Duration,
     },
+    /// Its config is too long to be recorded.
+    #[error(
+        "the config of the plugin {name} is longer than 256 KiB, which is more than is kept for its DEL: shorten `delegate`"
+    )]
+    LongConfig {
+        /// The plugin.
+        name: String,
+    },
     /// It is not installed.
     #[error(
         "the plugin {name} is in none of the directories of CNI_PATH ({}): install it there, or name another one (`type`)",
@@ -61,6 +69,14 @@ pub enum ForeignError {
     )]
     Name {
         /// What it is called.
+        name: String,
+    },
+    /// What was recorded for it is no config.
+    #[error(
+        "what is recorded of the plugin {name} cannot be understood: detach the pod by that plugin, then remove the record below /run/loden/ipam"
+    )]
+    Record {
+        /// The plugin.
         name: String,
     },
     /// It told an error.
@@ -96,7 +112,8 @@ impl ForeignError {
         match self {
             Self::Answer { .. } | Self::Missing { .. } | Self::Start { .. } => NO_PLUGIN,
             Self::Late { .. } => 11,
-            Self::Name { .. } => 7,
+            Self::LongConfig { .. } | Self::Name { .. } => 7,
+            Self::Record { .. } => 5,
             Self::Refused { code, .. } => *code,
         }
     }

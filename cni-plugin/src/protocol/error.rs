@@ -199,9 +199,11 @@ pub enum Error {
     /// The reservations of host-local cannot be read or changed.
     #[error(transparent)]
     HostLocal(#[from] HostLocalError),
-    /// What flannel's own plugin noted cannot be removed.
-    #[error("the pod is detached, but {} cannot be removed: {source}; remove it by hand, or try again", path.display())]
-    FlannelNote {
+    /// flannel's scratch file of a container cannot be kept in order.
+    #[error("flannel's scratch file {} {what}: {source}; check that its file system has room and is writable", path.display())]
+    Scratch {
+        /// What is impossible.
+        what: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
@@ -324,10 +326,7 @@ impl Error {
             Self::InvalidVariable { .. }
             | Self::MissingVariables { .. }
             | Self::UnknownCommand { .. } => 4,
-            Self::FlannelNote { .. }
-            | Self::ResolvConf { .. }
-            | Self::Stdin(_)
-            | Self::Stdout(_) => 5,
+            Self::Scratch { .. } | Self::ResolvConf { .. } | Self::Stdin(_) | Self::Stdout(_) => 5,
             Self::StdinEmpty
             | Self::StdinTooLong
             | Self::Undecodable { .. }

@@ -102,6 +102,13 @@ impl Object {
             .map(|(_, value)| value)
     }
 
+    /// All members.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &Json)> {
+        self.members
+            .iter()
+            .map(|(key, value)| (key.as_str(), value))
+    }
+
     /// Whether `key` has a value. An empty list or text is a value, `null` is none.
     pub fn has(&self, key: &str) -> bool {
         self.member(key).is_some()

@@ -1,46 +1,67 @@
 //! ADD: attaches a container, completely or not at all.
 //!
 //! What can be checked without changing anything comes first. Then the address is reserved, which also records what a DEL
-//! needs, and then the kernel is told; whatever fails takes back what was done before it.
-
-use std::net::IpAddr;
+//! needs, and then the kernel is told (or a plugin of others, see [`delegated`]); whatever fails takes back what was done
+//! before it.
 
 use hostnet::Netlink;
 use hostnet::netns::Netns;
-use ipam::pool::{Details, RangeSet};
+use ipam::pool::{Details, NetnsIdentity};
 use ipam::{Attachment, Owner, Pool, PoolError};
 
+use crate::addresses::{Addresses, Reserved};
 use crate::attachment::Plan;
 use crate::attachment::conf::AttachmentConf;
 use crate::attachment::name::Identity;
 use crate::connect::{self, Connected};
 use crate::deadline::Deadline;
-use crate::mirror::Mirror;
+use crate::delegated::{self, Delegated};
+use crate::protocol::json::Object;
 use crate::protocol::result::{AddResult, Dns};
 use crate::protocol::{Config, Error, Invocation, Target};
-use crate::{Made, request, sandbox};
+use crate::request::{self, By};
+use crate::sandbox;
+use crate::takedown::Takedown;
 
 /// An attachment that was made, as long as it can still be taken back.
 #[derive(Debug)]
-pub struct Added {
+pub struct Added<'a> {
     result: AddResult,
-    connected: Connected,
-    addresses: Addresses,
-    reserved: Attachment,
+    made: Made<'a>,
 }
 
-impl Made for Added {
+#[derive(Debug)]
+enum Made<'a> {
+    ByUs(Box<Attached<'a>>),
+    ByOther(Box<Delegated>),
+}
+
+/// What was made here.
+#[derive(Debug)]
+struct Attached<'a> {
+    connected: Connected,
+    addresses: Addresses<'a>,
+    attachment: Attachment,
+    deadline: Deadline,
+}
+
+impl crate::Made for Added<'_> {
     fn result(&self) -> &AddResult {
         &self.result
     }
 
-    fn undo(mut self) -> Result<(), Error> {
-        self.connected.undo()?;
-        self.addresses.release(&self.reserved)
+    fn undo(self) -> Result<(), Error> {
+        match self.made {
+            Made::ByUs(mut ours) => {
+                ours.connected.undo()?;
+                ours.addresses.release(&ours.attachment, ours.deadline)
+            }
+            Made::ByOther(theirs) => theirs.undo(),
+        }
     }
 }
 
-/// Attaches the target.
+/// Attaches the target, and has the outcome told by `tell` while it can still be taken back.
 ///
 /// # Errors
 ///
@@ -50,121 +71,124 @@ pub fn add(
     target: &Target,
     config: &Config,
     deadline: Deadline,
-) -> Result<Added, Error> {
+    tell: impl FnOnce(Added<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
     let (netns, record) = sandbox::open(target, call.netns_override)?;
     let previous = config.previous_result()?;
-    let conf = request::attachment_conf(config, &call.args)?;
-    let sets = request::range_sets(&conf)?;
-    let identity = request::identity(config, target);
-    let owner = request::owner(target)?;
-    let addresses = Addresses {
-        pool: request::pool(config, &request::data_dir(&conf))?,
-        mirror: Mirror::of(config)?,
+    let delegation = request::delegation(config, &call.args)?;
+    let (result, made) = match &delegation.by {
+        By::Us(conf) => {
+            let task = Task {
+                call,
+                target,
+                config,
+                delegate: &delegation.delegate,
+                conf,
+                identity: request::identity(config, target),
+                owner: request::owner(target)?,
+                deadline,
+            };
+            let (result, attached) = task.carry_out(netns, record)?;
+            (result, Made::ByUs(Box::new(attached)))
+        }
+        By::Other(name) => {
+            let delegate = (name.as_str(), delegation.delegate);
+            let (result, made) = delegated::add(call, target, config, delegate, record, deadline)?;
+            (result, Made::ByOther(Box::new(made)))
+        }
     };
-
-    let expected = identity.host_name(0);
-    let details = request::details(&conf, call, Some(record), &expected);
-    let reserved = reserve(
-        &addresses, &owner, &identity, &sets, &conf, &details, deadline,
-    )?;
-    let mut plan = request::plan(&identity, &conf, &reserved);
-    let connected = match attach(
-        &mut plan,
-        &conf,
-        netns,
-        &addresses.pool,
-        &reserved,
-        deadline,
-    ) {
-        Ok(connected) => connected,
-        Err(error) => return Err(error.after_undoing(addresses.release(&reserved))),
-    };
-    let pod = connected.interfaces.len() - 1;
-    let result = AddResult {
-        ips: plan.ips(pod),
-        interfaces: connected.interfaces.clone(),
-        routes: plan.routes,
-        dns: conf.dns,
-    };
-    Ok(Added {
+    tell(Added {
         result: merge(previous, result),
-        connected,
-        addresses,
-        reserved,
+        made,
     })
 }
 
-/// Where addresses are reserved: the pool decides, and host-local's directory follows.
-#[derive(Debug)]
-struct Addresses {
-    pool: Pool,
-    mirror: Mirror,
-}
-
-impl Addresses {
-    fn reserve(
-        &self,
-        owner: &Owner,
-        sets: &[RangeSet],
-        requested: &[IpAddr],
-        details: &Details,
-        deadline: Deadline,
-    ) -> Result<Attachment, Error> {
-        let mut looked_again = false;
-        loop {
-            deadline.check()?;
-            let reserved = match self.pool.reserve(owner, sets, requested, details.clone()) {
-                // host-local may have released some in the meantime, of which it tells nobody.
-                Err(PoolError::Exhausted { .. }) if !looked_again => {
-                    looked_again = true;
-                    self.pool.distrust()?;
-                    continue;
-                }
-                other => other?,
-            };
-            match self.mirror.note(&reserved) {
-                Ok(true) => return Ok(reserved),
-                Ok(false) => {
-                    // Looking at all of host-local's reservations again finds the one that was in the way.
-                    self.pool.release(owner)?;
-                    self.pool.distrust()?;
-                }
-                Err(error) => return Err(error.after_undoing(self.pool.release(owner))),
-            }
-        }
-    }
-
-    fn release(&self, reserved: &Attachment) -> Result<(), Error> {
-        self.mirror.forget(reserved)?;
-        self.pool.release(&reserved.owner)?;
-        Ok(())
-    }
-}
-
-/// Reserves addresses. Those that the same container and interface hold from before are given back first if the
-/// attachment they belong to is gone.
-fn reserve(
-    addresses: &Addresses,
-    owner: &Owner,
-    identity: &Identity,
-    sets: &[RangeSet],
-    conf: &AttachmentConf,
-    details: &Details,
+/// An attachment that is to be made here.
+struct Task<'a> {
+    call: &'a Invocation,
+    target: &'a Target,
+    config: &'a Config,
+    delegate: &'a Object,
+    conf: &'a AttachmentConf,
+    identity: Identity,
+    owner: Owner,
     deadline: Deadline,
-) -> Result<Attachment, Error> {
-    let requested = &conf.ipam.requested;
-    match addresses.reserve(owner, sets, requested, details, deadline) {
-        Err(Error::Pool(PoolError::Duplicate { existing })) => {
-            if is_alive(identity, &existing, details)? {
-                return Err(PoolError::Duplicate { existing }.into());
+}
+
+impl<'a> Task<'a> {
+    fn carry_out(
+        &self,
+        netns: Netns,
+        record: NetnsIdentity,
+    ) -> Result<(AddResult, Attached<'a>), Error> {
+        let Self { conf, identity, .. } = self;
+        let addresses = Addresses::of(conf, self.delegate, self.call, self.target, self.config)?;
+        let details = request::details(conf, self.call, Some(record), &identity.host_name(0));
+        let Reserved { attachment, given } = self.reserve(&addresses, &details)?;
+        let mut plan = request::plan(identity, conf, &attachment.details, &given);
+        let connected = match self.attach(&mut plan, netns, addresses.pool(), &attachment) {
+            Ok(connected) => connected,
+            Err(error) => {
+                return Err(error.after_undoing(addresses.release(&attachment, self.deadline)));
             }
-            let held: Vec<_> = existing.addresses.iter().map(|held| held.address).collect();
-            deadline.check()?;
-            connect::disconnect(identity, existing.details.host_ifname.as_deref(), &held)?;
-            addresses.release(&existing)?;
-            addresses.reserve(owner, sets, requested, details, deadline)
+        };
+        let pod = connected.interfaces.len() - 1;
+        let result = AddResult {
+            ips: plan.ips(pod),
+            interfaces: connected.interfaces.clone(),
+            routes: plan.routes,
+            dns: given.dns,
+        };
+        let attached = Attached {
+            connected,
+            addresses,
+            attachment,
+            deadline: self.deadline,
+        };
+        Ok((result, attached))
+    }
+
+    /// Reserves addresses. Those that the same container and interface hold from before are given back first if the
+    /// attachment they belong to is gone.
+    fn reserve(&self, addresses: &Addresses<'_>, details: &Details) -> Result<Reserved, Error> {
+        let Self { owner, conf, .. } = self;
+        match addresses.reserve(owner, conf, details, self.deadline) {
+            Err(Error::Pool(PoolError::Duplicate { existing })) => {
+                if is_alive(&self.identity, &existing, details)? {
+                    return Err(PoolError::Duplicate { existing }.into());
+                }
+                let takedown = Takedown {
+                    search: &self.call.path,
+                    deadline: self.deadline,
+                };
+                takedown.carry_out(&existing, self.target)?;
+                addresses.forget(&existing)?;
+                addresses.reserve(owner, conf, details, self.deadline)
+            }
+            other => other,
         }
-        other => other,
+    }
+
+    /// Puts the plan into the kernel. If the host end got another name than expected, the record learns of it.
+    fn attach(
+        &self,
+        plan: &mut Plan,
+        netns: Netns,
+        pool: &Pool,
+        reserved: &Attachment,
+    ) -> Result<Connected, Error> {
+        let mut connected = connect::connect(plan, self.conf, netns, self.deadline)?;
+        if reserved.details.host_ifname.as_ref() == Some(&plan.host_name) {
+            return Ok(connected);
+        }
+        let details = Details {
+            host_ifname: Some(plan.host_name.clone()),
+            ..reserved.details.clone()
+        };
+        match pool.take_over(&reserved.owner, details) {
+            Ok(_) => Ok(connected),
+            Err(error) => Err(Error::from(error).after_undoing(connected.undo())),
+        }
     }
 }
 
@@ -179,29 +203,6 @@ fn is_alive(identity: &Identity, existing: &Attachment, now: &Details) -> Result
     let mut host = Netlink::open().map_err(Error::Netlink)?;
     let link = connect::find(&mut host, identity, existing.details.host_ifname.as_deref())?;
     Ok(link.is_some_and(|link| identity.marks(&link)))
-}
-
-/// Puts the plan into the kernel. If the host end got another name than expected, the record learns of it.
-fn attach(
-    plan: &mut Plan,
-    conf: &AttachmentConf,
-    netns: Netns,
-    pool: &Pool,
-    reserved: &Attachment,
-    deadline: Deadline,
-) -> Result<Connected, Error> {
-    let mut connected = connect::connect(plan, conf, netns, deadline)?;
-    if reserved.details.host_ifname.as_ref() == Some(&plan.host_name) {
-        return Ok(connected);
-    }
-    let details = Details {
-        host_ifname: Some(plan.host_name.clone()),
-        ..reserved.details.clone()
-    };
-    match pool.take_over(&reserved.owner, details) {
-        Ok(_) => Ok(connected),
-        Err(error) => Err(Error::from(error).after_undoing(connected.undo())),
-    }
 }
 
 /// Behind another plugin, our part joins what that one reported.

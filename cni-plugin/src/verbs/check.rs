@@ -11,6 +11,8 @@ use ipnetwork::IpNetwork;
 
 use crate::attachment::name::Identity;
 use crate::connect;
+use crate::deadline::Deadline;
+use crate::delegated;
 use crate::protocol::result::AddResult;
 use crate::protocol::{Config, Error, Invocation, Target};
 use crate::{request, sandbox};
@@ -28,6 +30,12 @@ pub fn check(call: &Invocation, target: &Target, config: &Config) -> Result<(), 
     let (netns, _) = sandbox::open(target, call.netns_override)?;
     let identity = request::identity(config, target);
     let recorded = request::recorded(config, target)?;
+    if let Some(recorded) = &recorded {
+        delegated::check(call, target, config, recorded, Deadline::of_add())?;
+        if recorded.details.kind == Kind::Foreign {
+            return Ok(());
+        }
+    }
 
     let mut host = Netlink::open().map_err(Error::Netlink)?;
     let host_end = check_host(&mut host, &identity, recorded.as_ref(), &expected)?;
@@ -55,10 +63,14 @@ fn check_host(
     let routed = recorded.filter(|attachment| attachment.details.kind == Kind::Routed);
     if let Some(attachment) = routed {
         let routes = routes(host, Some(&link))?;
-        for held in &attachment.addresses {
-            let address = IpNetwork::from(held.address);
-            if !routes.iter().any(|way| way.to == address) {
-                let (address, name) = (held.address, &link.name);
+        let held = attachment.addresses.iter().map(|held| held.address);
+        // Those of an IPAM plugin are not recorded.
+        let foreign = attachment.details.foreign.as_ref();
+        let told = foreign.map(|_| ips_of(expected, &identity.ifname));
+        let told = told.into_iter().flatten().map(|ip| ip.address.ip());
+        for address in held.chain(told) {
+            if !routes.iter().any(|way| way.to == IpNetwork::from(address)) {
+                let name = &link.name;
                 return Err(damaged(&format!(
                     "the host has no route to {address} by {name}"
                 )));

@@ -13,13 +13,20 @@ use ipam::{Attachment, Owner, Pool};
 
 use crate::attachment::name::Identity;
 use crate::connect;
+use crate::deadline::Deadline;
+use crate::delegated;
 use crate::mirror::Mirror;
 use crate::protocol::json::Section;
-use crate::protocol::{Config, Error};
+use crate::protocol::{Config, Error, Invocation, Target, Verb};
 use crate::request;
+use crate::scratch::Scratch;
+use crate::takedown::Takedown;
 
 /// How long a new attachment is spared (`gcGrace`, in seconds).
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long a plugin of others may take.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// The runtime's list.
 const VALID: &str = "cni.dev/valid-attachments";
@@ -29,7 +36,7 @@ const VALID: &str = "cni.dev/valid-attachments";
 /// # Errors
 ///
 /// The first one, after everything else was tried.
-pub fn gc(config: &Config) -> Result<(), Error> {
+pub fn gc(call: &Invocation, config: &Config) -> Result<(), Error> {
     let Some(Order { valid, young }) = Order::of(config)? else {
         return Ok(());
     };
@@ -38,7 +45,6 @@ pub fn gc(config: &Config) -> Result<(), Error> {
         .unwrap_or_default()
         .as_secs();
 
-    let mirror = Mirror::of(config)?;
     let mut first = None;
     for data_dir in request::data_dirs(config) {
         let pool = request::pool(config, &data_dir)?;
@@ -48,12 +54,13 @@ pub fn gc(config: &Config) -> Result<(), Error> {
                 if spared || valid.contains(&attachment.owner) {
                     return Ok(());
                 }
-                collect(&pool, &mirror, &attachment)
+                collect(call, config, &pool, &attachment)
             });
             first = first.or(outcome.err());
         }
     }
     first = first.or(collect_unrecorded(config, &valid).err());
+    first = first.or(pass_on(call, config).err());
     first.map_or(Ok(()), Err)
 }
 
@@ -119,32 +126,44 @@ fn is_same(recorded: &NetnsIdentity, now: hostnet::NetnsIdentity) -> bool {
     (recorded.dev, recorded.ino) == (now.device, now.inode)
 }
 
-fn collect(pool: &Pool, mirror: &Mirror, attachment: &Attachment) -> Result<(), Error> {
-    let identity = Identity {
-        network: attachment.network.clone(),
+fn collect(
+    call: &Invocation,
+    config: &Config,
+    pool: &Pool,
+    attachment: &Attachment,
+) -> Result<(), Error> {
+    let takedown = Takedown {
+        search: &call.path,
+        deadline: Deadline::of_del(),
+    };
+    let details = &attachment.details;
+    let target = Target {
         container_id: attachment.owner.container_id().to_owned(),
         ifname: attachment.owner.ifname().to_owned(),
+        netns: details.netns.as_ref().map(|netns| (&netns.path).into()),
     };
-    let addresses: Vec<_> = attachment
-        .addresses
-        .iter()
-        .map(|held| held.address)
-        .collect();
-    connect::disconnect(
-        &identity,
-        attachment.details.host_ifname.as_deref(),
-        &addresses,
-    )?;
+    takedown.carry_out(attachment, &target)?;
+    let mirror = Mirror::of(config)?;
     // In the meantime the same container may have been attached anew.
     let mut forgotten = Ok(());
     pool.release_if(&attachment.owner, |now| {
         let stale = now == attachment;
         if stale {
-            forgotten = mirror.forget(attachment);
+            let removed = Scratch::of(config, &target).remove();
+            forgotten = removed.and_then(|()| mirror.forget(attachment));
         }
         stale && forgotten.is_ok()
     })?;
     forgotten
+}
+
+/// Has a delegate of others, or an IPAM plugin, do the same with what it has.
+fn pass_on(call: &Invocation, config: &Config) -> Result<(), Error> {
+    // Without a subnet nothing can be attached, and nothing is known of a delegate.
+    match request::delegation(config, &call.args) {
+        Ok(delegation) => delegated::pass_on(Verb::Gc, call, config, delegation, LIMIT),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Links of the network whose record is lost. Only here all links are looked at.

@@ -8,9 +8,11 @@ use std::time::Duration;
 use ipam::pool::Range;
 use ipam::{Pool, PoolError};
 
+use crate::delegated;
+use crate::foreign::ForeignError;
 use crate::protocol::args::CniArgs;
-use crate::protocol::{Config, Error};
-use crate::request;
+use crate::protocol::{Config, Error, Invocation, Verb};
+use crate::request::{self, By, Delegation};
 
 /// How long the pool's lock is waited for: containerd asks without a deadline of its own.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -20,9 +22,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// # Errors
 ///
 /// [`Error::NotReady`] if no pod can be attached, and what is wrong with the config.
-pub fn status(config: &Config) -> Result<(), Error> {
-    let conf = match request::attachment_conf(config, &CniArgs::default()) {
-        Ok(conf) => conf,
+pub fn status(call: &Invocation, config: &Config) -> Result<(), Error> {
+    let delegation = match request::delegation(config, &CniArgs::default()) {
+        Ok(delegation) => delegation,
         Err(Error::SubnetFile { source, .. }) => {
             return Err(Error::NotReady {
                 limited: has_attachments(config),
@@ -31,8 +33,14 @@ pub fn status(config: &Config) -> Result<(), Error> {
         }
         Err(error) => return Err(error),
     };
-    let pool = request::pool_waiting(config, &request::data_dir(&conf), PATIENCE)?;
-    for set in &request::range_sets(&conf)? {
+    let By::Us(conf) = &delegation.by else {
+        return ask(call, config, delegation);
+    };
+    if conf.ipam.foreign.is_some() {
+        return ask(call, config, delegation);
+    }
+    let pool = request::pool_waiting(config, &request::data_dir(conf), PATIENCE)?;
+    for set in &request::range_sets(conf)? {
         let Some((free, total)) = room(&pool, set)? else {
             return Ok(());
         };
@@ -46,6 +54,20 @@ pub fn status(config: &Config) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Asks the plugin of others on which an ADD depends. One that does not answer in time is at work like a locked pool.
+fn ask(call: &Invocation, config: &Config, delegation: Delegation) -> Result<(), Error> {
+    match delegated::pass_on(Verb::Status, call, config, delegation, PATIENCE) {
+        Err(Error::Foreign(ForeignError::Late { .. })) => Ok(()),
+        Err(Error::Foreign(
+            error @ (ForeignError::Missing { .. } | ForeignError::Start { .. }),
+        )) => Err(Error::NotReady {
+            limited: false,
+            reason: error.to_string(),
+        }),
+        other => other,
+    }
 }
 
 /// How many addresses of a set can be given, and how many there are; nothing while others keep the pool locked. One that

@@ -19,7 +19,6 @@ fn link(index: u32, name: &str) -> Link {
         lower_netnsid: None,
         vxlan: None,
         hairpin: false,
-        forwards_ipv4: None,
     }
 }
 

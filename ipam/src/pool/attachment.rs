@@ -59,9 +59,21 @@ pub struct Details {
     /// The pod, where the runtime tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<Pod>,
+    /// The plugin of others that has a part in this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<ForeignPlugin>,
     /// A digest of the configuration, by which a changed one is noticed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_digest: Option<String>,
+}
+
+/// A plugin of others, and what it was told when the pod came: the same it has to be told when the pod goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignPlugin {
+    /// Its name in the directories of `CNI_PATH`.
+    pub name: String,
+    /// Its config, as JSON.
+    pub config: String,
 }
 
 /// A network namespace, known again even when its path is used for another one.
@@ -87,6 +99,8 @@ pub enum Kind {
     /// By a host route.
     #[default]
     Routed,
+    /// By a plugin of others, who know all about it.
+    Foreign,
     /// In a way that a later version made and this one does not know.
     #[serde(other)]
     Unknown,

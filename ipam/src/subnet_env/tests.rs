@@ -215,3 +215,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_file_of_any_length_is_read_whole() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("subnet.env");
+    for padding in [0, 800, 1023, 1024, 1025, 5000] {
+        let end = "FLANNEL_NETWORK=10.1.0.0/16\nFLANNEL_SUBNET=10.1.2.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
+        let comment = "#".repeat(padding);
+        std::fs::write(&path, format!("{comment}\n{end}")).unwrap();
+        let env = SubnetEnv::read(&path).unwrap();
+        assert_eq!((env.mtu, env.ip_masq), (1450, true), "{padding}");
+    }
+}

@@ -182,7 +182,8 @@ pub(crate) fn unsupported_delegates_are_named() -> Result<()> {
     let netns = pod.netns().display().to_string();
     let before = host.snapshot()?;
     for (delegate, code, word) in [
-        (json!({"type": "macvlan"}), 2, "macvlan"),
+        (json!({"type": "nonesuch"}), 105, "/usr/lib/cni"),
+        (json!({"type": "../cni/macvlan"}), 7, "macvlan"),
         (json!({"vlan": 7}), 2, "vlan"),
         (json!({"macspoofchk": true}), 2, "macspoofchk"),
         (json!({"name": "other"}), 7, "delegate.name"),
@@ -206,8 +207,7 @@ pub(crate) fn unsupported_delegates_are_named() -> Result<()> {
         .new
         .iter()
         .try_for_each(|line| {
-            let directory =
-                line.starts_with("file /var/lib/cni/networks/") && line.contains("/ mode");
+            let directory = line.starts_with("file /var/lib/cni/") && line.contains("/ mode");
             ensure!(directory || line.starts_with("file /run/loden"), "{line}");
             Ok(())
         })?;

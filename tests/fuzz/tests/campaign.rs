@@ -57,7 +57,6 @@ targets!(
     cni_stdin,
     flanneld_flags,
     host_local,
-    iptables_save,
     lease_key,
     lease_record,
     net_conf,

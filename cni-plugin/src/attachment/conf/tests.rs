@@ -69,9 +69,17 @@ fn what_is_not_done_is_refused_and_named() {
     let error = parse_with(&format!(r#"{{"type":"macvlan",{IPAM}}}"#), "").unwrap_err();
     assert_eq!(error.code(), 2);
     assert!(error.to_string().contains("macvlan"), "{error}");
-    let error = parse_with(r#"{"type":"ptp","ipam":{"type":"dhcp"}}"#, "").unwrap_err();
-    assert_eq!(error.code(), 2);
-    assert!(error.to_string().contains("ipam.type"), "{error}");
+}
+
+#[test]
+fn of_another_ipam_plugin_nothing_is_read_but_its_name() {
+    let conf = parse_with(
+        r#"{"type":"ptp","ipam":{"type":"static","addresses":7,"ranges":7}}"#,
+        "",
+    );
+    let ipam = conf.unwrap().ipam;
+    assert_eq!(ipam.foreign.as_deref(), Some("static"));
+    assert_eq!(ipam.range_sets, Vec::<Vec<RangeSpec>>::new());
 }
 
 #[test]

@@ -598,6 +598,39 @@ fn networks_have_nothing_in_common() {
 }
 
 #[test]
+fn an_attachment_may_have_no_address_of_the_pool() {
+    let bench = Bench::new();
+    let foreign = ForeignPlugin {
+        name: "macvlan".to_owned(),
+        config: r#"{"type":"macvlan"}"#.to_owned(),
+    };
+    let details = Details {
+        kind: Kind::Foreign,
+        foreign: Some(foreign),
+        ..Details::default()
+    };
+    let pool = bench.pool();
+    let made = pool.record(&owner("a"), details.clone()).unwrap();
+    assert_eq!(pool.attachment(&owner("a")).unwrap(), Some(made));
+    for again in [
+        pool.record(&owner("a"), details),
+        pool.reserve(
+            &owner("a"),
+            &[vec![range("10.244.1.0/29")]],
+            &[],
+            Details::default(),
+        ),
+    ] {
+        assert!(matches!(again, Err(PoolError::Duplicate { .. })));
+    }
+    // It takes no address from anybody.
+    bench.reserve("b", &[vec![range("10.244.1.0/29")]]);
+    assert_eq!(bench.held(), [ip("10.244.1.2")]);
+    assert!(bench.release("a").is_some());
+    assert_eq!(bench.held(), [ip("10.244.1.2")]);
+}
+
+#[test]
 fn later_versions_may_add_to_an_attachment() {
     let bench = Bench::new();
     let sets = [vec![range("10.244.1.0/29")]];
