@@ -62,6 +62,7 @@ impl Connected {
         match &conf.kind {
             Kind::Routed => {
                 guard(&link.name)?;
+                await_forwarding(&mut self.host, link, plan)?;
                 self.inside(plan, &routed::pod(plan, pod))?;
                 self.deadline.check()?;
                 // Asked for the link for the same reason as in the pod.
@@ -128,6 +129,9 @@ pub fn connect(
     };
     if !matches!(&conf.kind, Kind::Bridge(bridge) if !bridge.is_gateway) {
         forward(plan)?;
+        if let Some(bridge) = &bridge {
+            await_forwarding(&mut host, bridge, plan)?;
+        }
     }
     if conf.ip_masq {
         let ranges = conf.ipam.range_sets.iter().flatten();
@@ -263,6 +267,23 @@ fn share_segment(bridge: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Waits until the host forwards what comes from a link that leads to pods. It was told so before, but another program that
+/// switches forwarding at the same moment can make the kernel leave all links out; then this one is switched by itself.
+fn await_forwarding(host: &mut Netlink, link: &Link, plan: &Plan) -> Result<(), Error> {
+    let wanted = plan.addresses.iter().any(|pod| pod.address.is_ipv4());
+    if !wanted || link.forwards_ipv4 != Some(false) {
+        return Ok(());
+    }
+    let settled = eventually(|| {
+        let link = host.link(link.index).map_err(Error::Netlink)?;
+        Ok(link.is_none_or(|link| link.forwards_ipv4 != Some(false)))
+    })?;
+    if !settled {
+        set_if_there(&format!("net/ipv4/conf/{}/forwarding", link.name), "1")?;
+    }
+    Ok(())
+}
+
 fn forward(plan: &Plan) -> Result<(), Error> {
     for (v4, setting) in [
         (true, "net/ipv4/ip_forward"),
@@ -345,6 +366,7 @@ fn await_port(host: &mut Netlink, link: LinkIndex) -> Result<(), Error> {
         let port = host.link(link).map_err(Error::Netlink)?;
         Ok(port.is_none_or(|port| port.running))
     })
+    .map(drop)
 }
 
 /// Waits until packets to these addresses are taken in. The kernel puts IPv6 addresses to use in its own time, even those
@@ -367,12 +389,16 @@ fn await_addresses(
     Ok(())
 }
 
-fn eventually(mut holds: impl FnMut() -> Result<bool, Error>) -> Result<(), Error> {
+/// Whether it came to hold in time.
+fn eventually(mut holds: impl FnMut() -> Result<bool, Error>) -> Result<bool, Error> {
     let deadline = Instant::now() + PATIENCE;
-    while !holds()? && Instant::now() < deadline {
+    while !holds()? {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
         thread::sleep(PAUSE);
     }
-    Ok(())
+    Ok(true)
 }
 
 fn delete(host: &mut Netlink, link: LinkIndex, mut changes: Vec<Change>) -> Result<(), Error> {

@@ -91,6 +91,8 @@ impl Settings {
                 masquerade: args.ip_masq,
                 fully_random: !args.ip_masq_fully_random_disable,
                 forward_accept: args.iptables_forward_rules,
+                // For the network configuration to say.
+                untracked: None,
             },
         }
     }

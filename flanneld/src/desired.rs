@@ -10,6 +10,8 @@ use hostnet::nft::Table;
 use hostnet::{LinkIndex, Mac, Vxlan};
 use ipnetwork::IpNetwork;
 
+use crate::iptables;
+
 /// Everything of ours that the kernel should hold, and nothing else.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Desired {
@@ -27,6 +29,8 @@ pub struct Desired {
     pub firewall: Vec<Table>,
     /// Tables of ours that should not be there.
     pub no_firewall: Vec<(hostnet::nft::Family, String)>,
+    /// The rules in iptables' tables; nothing as long as they are to be left alone.
+    pub iptables: Option<iptables::Wanted>,
     /// Whether this is the whole of it. Until the leases are known it is not, and then nothing of the kernel's is taken
     /// away: a daemon that starts must not cut what its predecessor left forwarding.
     pub complete: bool,

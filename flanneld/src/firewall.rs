@@ -1,12 +1,19 @@
-//! The firewall rules of a node as data: which packets are masqueraded and which are accepted for forwarding.
+//! The firewall rules of a node as data: which packets are masqueraded, accepted for forwarding, and not tracked.
 //!
-//! A pure function; writing and comparing the tables is [`hostnet::nft`]'s. The tables have the names of flannel's
-//! nftables mode, on purpose: whichever of the two programs starts next on a node replaces the other's rules.
+//! Pure functions but for [`mode`] and [`removal`], which ask the kernel; writing and comparing the tables is [`hostnet::nft`]'s. The
+//! tables have the names of flannel's nftables mode, on purpose: whichever of the two programs starts next on a node replaces the
+//! other's rules. The same rules for iptables' tables are in [`crate::iptables`].
 
+pub mod mode;
+pub mod removal;
+
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use hostnet::AddressFamily;
 use hostnet::nft::{
-    BaseHook, Chain, ChainKind, Expr, Family, Hook, Masquerade, Policy, Rule, Table, priority,
+    BaseHook, Chain, ChainKind, Expr, Family, Hook, Masquerade, Policy, Rule, Table, Transport,
+    priority,
 };
 use ipam::Subnets;
 use ipnetwork::IpNetwork;
@@ -26,14 +33,22 @@ pub struct Firewall {
     pub fully_random: bool,
     /// Packets from and to the pod network are accepted for forwarding (unless `--iptables-forward-rules=false`).
     pub forward_accept: bool,
+    /// The UDP port of tunnels whose outer packets need no connection tracking: every packet of a tunnel would be looked up in
+    /// the table of connections, and every peer take room in it, for nothing.
+    pub untracked: Option<u16>,
 }
 
-/// The tables wanted: one for each address family that has rules.
-///
-/// `networks` are the pod networks of the whole cluster, `own` the parts of them that belong to the pods of this node. A
-/// family that has not both has no table.
-#[must_use]
-pub fn tables(networks: &Subnets, own: &Subnets, firewall: &Firewall) -> Vec<Table> {
+/// The ranges of one address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ranges {
+    /// All pods of the cluster.
+    pub network: IpNetwork,
+    /// The pods of this node.
+    pub subnet: IpNetwork,
+}
+
+/// The ranges of each family that has both.
+pub fn ranges(networks: &Subnets, own: &Subnets) -> BTreeMap<AddressFamily, Ranges> {
     let ipv4 = networks.v4.zip(own.v4).map(|(network, subnet)| Ranges {
         network: network.into(),
         subnet: subnet.into(),
@@ -42,10 +57,22 @@ pub fn tables(networks: &Subnets, own: &Subnets, firewall: &Firewall) -> Vec<Tab
         network: network.into(),
         subnet: subnet.into(),
     });
+    let ipv4 = ipv4.map(|ranges| (AddressFamily::Ipv4, ranges));
+    ipv4.into_iter()
+        .chain(ipv6.map(|ranges| (AddressFamily::Ipv6, ranges)))
+        .collect()
+}
+
+/// The tables wanted: one for each address family that has rules.
+///
+/// `networks` are the pod networks of the whole cluster, `own` the parts of them that belong to the pods of this node. A
+/// family that has not both has no table.
+#[must_use]
+pub fn tables(networks: &Subnets, own: &Subnets, firewall: &Firewall) -> Vec<Table> {
+    let ranges = ranges(networks, own);
     OWNED
         .into_iter()
-        .zip([ipv4, ipv6])
-        .filter_map(|((family, name), ranges)| Some((family, name, ranges?)))
+        .filter_map(|(family, name)| Some((family, name, *ranges.get(&address_family(family))?)))
         .map(|(family, name, ranges)| Table {
             family,
             name: name.to_owned(),
@@ -62,14 +89,44 @@ fn chains(ranges: Ranges, firewall: &Firewall) -> Vec<Chain> {
     let postrouting = firewall
         .masquerade
         .then(|| postrouting(ranges, firewall.fully_random));
-    forward.into_iter().chain(postrouting).collect()
+    let untracked = firewall.untracked.map(untracked).into_iter().flatten();
+    forward
+        .into_iter()
+        .chain(postrouting)
+        .chain(untracked)
+        .collect()
 }
 
-/// The ranges of one address family.
-#[derive(Clone, Copy)]
-struct Ranges {
-    network: IpNetwork,
-    subnet: IpNetwork,
+const fn address_family(family: Family) -> AddressFamily {
+    match family {
+        Family::Ip | Family::Inet => AddressFamily::Ipv4,
+        Family::Ip6 => AddressFamily::Ipv6,
+    }
+}
+
+/// Exempts the outer packets of tunnels from connection tracking, both ways.
+///
+/// Of what arrives only that for this host itself: what it forwards may need its connection, be it to a tunnel in a pod.
+fn untracked(port: u16) -> [Chain; 2] {
+    let chain = |name: &str, hook, exprs: Vec<Expr>| Chain {
+        name: name.to_owned(),
+        hook: Some(BaseHook {
+            kind: ChainKind::Filter,
+            hook,
+            priority: priority::RAW,
+            policy: Policy::Accept,
+        }),
+        rules: vec![Rule::new(exprs).with_comment("outer packets of tunnels")],
+    };
+    let tunnel = Expr::DestinationPort(Transport::Udp, port..=port);
+    [
+        chain("rawout", Hook::Output, vec![tunnel.clone(), Expr::Notrack]),
+        chain(
+            "rawpre",
+            Hook::Prerouting,
+            vec![tunnel, Expr::DestinationLocal, Expr::Notrack],
+        ),
+    ]
 }
 
 /// Lets pods' packets through a host that forwards nothing by default.
@@ -150,7 +207,7 @@ fn postrouting(ranges: Ranges, fully_random: bool) -> Chain {
 }
 
 /// All multicast addresses of the family (RFC 5771, RFC 4291 section 2.7).
-fn multicast(network: &IpNetwork) -> IpNetwork {
+pub(crate) fn multicast(network: &IpNetwork) -> IpNetwork {
     let (address, length) = match network {
         IpNetwork::V4(_) => (Ipv4Addr::new(224, 0, 0, 0).into(), 4),
         IpNetwork::V6(_) => (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8),

@@ -53,6 +53,8 @@ pub struct Link {
     pub vxlan: Option<Vxlan>,
     /// Whether a bridge port sends a packet back out of where it came from.
     pub hairpin: bool,
+    /// Whether IPv4 packets that come in by it are forwarded; unknown if the kernel does not say.
+    pub forwards_ipv4: Option<bool>,
 }
 
 impl Link {
@@ -77,6 +79,7 @@ impl Link {
             lower_netnsid: None,
             vxlan: None,
             hairpin: false,
+            forwards_ipv4: None,
         };
         for attribute in Attributes::new(payload.get(header.len()..)?) {
             link.take(&attribute);
@@ -95,6 +98,7 @@ impl Link {
             IFLA_GROUP => self.group = attribute.u32().unwrap_or(0),
             IFLA_LINK_NETNSID => self.lower_netnsid = attribute.i32(),
             IFLA_LINKINFO => self.take_info(attribute.nested()),
+            IFLA_AF_SPEC => self.forwards_ipv4 = forwards_ipv4(attribute.nested()),
             _ => {}
         }
     }
@@ -116,6 +120,15 @@ impl Link {
                 .is_some_and(|mode| mode != 0);
         }
     }
+}
+
+/// The IPv4 settings of a link are an array of 32 bit words, of which the first is `forwarding` (`IPV4_DEVCONF_FORWARDING`,
+/// linux/ip.h). A port of a bridge may have another form of this attribute.
+fn forwards_ipv4(families: Attributes<'_>) -> Option<bool> {
+    let mut families = families;
+    let ipv4 = families.find(|family| family.kind == AF_INET)?;
+    let conf = ipv4.nested().find(|inside| inside.kind == IFLA_INET_CONF)?;
+    Some(conf.u32()? != 0)
 }
 
 /// What a VXLAN device is set to, wanted or observed.
@@ -218,7 +231,11 @@ const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
 const IFF_RUNNING: u32 = 0x40;
 
+// linux/socket.h
+const AF_INET: u16 = 2;
+
 // linux/if_link.h
+const IFLA_INET_CONF: u16 = 1;
 const IFLA_ADDRESS: u16 = 1;
 pub(crate) const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
@@ -226,6 +243,7 @@ const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
+const IFLA_AF_SPEC: u16 = 26;
 const IFLA_GROUP: u16 = 27;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;

@@ -4,7 +4,12 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     path::{Component, Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 /// Why a setting cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -90,10 +95,16 @@ fn read_once(path: &Path) -> io::Result<String> {
 /// As [`read`], and [`SysctlError::Write`].
 pub fn write(setting: &str, value: &str) -> Result<bool, SysctlError> {
     // Some settings can only be written; what they say is not known, so they are.
-    if read_if_readable(setting)?.is_some_and(|found| found == normalised(value)) {
+    let says_it = || Ok(read_if_readable(setting)?.is_some_and(|found| found == normalised(value)));
+    if says_it()? {
         return Ok(false);
     }
-    fs::write(path(setting)?, value).map_err(|reason| match reason.kind() {
+    let path = path(setting)?;
+    let _turn = take_turns(&path);
+    if says_it()? {
+        return Ok(false);
+    }
+    fs::write(path, value).map_err(|reason| match reason.kind() {
         io::ErrorKind::NotFound => SysctlError::Missing {
             setting: setting.to_owned(),
         },
@@ -104,6 +115,26 @@ pub fn write(setting: &str, value: &str) -> Result<bool, SysctlError> {
         },
     })?;
     Ok(true)
+}
+
+/// Lets one program write a setting at a time, by a lock on its file that programs of ours look for.
+///
+/// Where two write `ip_forward` at the same moment, the kernel (`devinet_sysctl_forward`) can take back the value of one while the
+/// other takes it for done: the setting then says 1, no link forwards, and writing 1 again changes nothing. Whoever may read
+/// the file may hold the lock, so it is waited for only so long.
+fn take_turns(path: &Path) -> Option<Flock<File>> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut file = File::open(path).ok()?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(turn) => return Some(turn),
+            Err((_, errno)) if errno != Errno::EWOULDBLOCK || Instant::now() > deadline => {
+                return None;
+            }
+            Err((same, _)) => file = same,
+        }
+        thread::sleep(PAUSE);
+    }
 }
 
 fn read_if_readable(setting: &str) -> Result<Option<String>, SysctlError> {
@@ -141,6 +172,10 @@ fn hint(reason: &io::Error) -> &'static str {
         _ => "",
     }
 }
+
+/// Writing a setting takes the kernel some milliseconds at most.
+const PATIENCE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(1);
 
 const ROOT: &str = "/proc/sys";
 

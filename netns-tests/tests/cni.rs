@@ -55,6 +55,7 @@ netns_tests::tests![
     an_add_cut_short_is_taken_over,
     a_foreign_link_of_our_name_is_left_alone,
     first_pods_come_at_once,
+    links_left_out_of_forwarding_are_switched,
     stdin_that_is_no_config_is_refused,
     a_missing_environment_is_refused,
     a_netns_path_that_is_none_is_refused,

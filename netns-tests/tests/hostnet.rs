@@ -46,6 +46,7 @@ netns_tests::tests![
     every_refusal_of_a_batch_is_brought_back,
     fdb_entries_are_replaced_by_mac,
     foreign_routes_are_read,
+    forwarding_is_switched_by_many_at_once,
     four_thousand_fdb_entries,
     neighbours_and_fdb_entries_that_are_not_there_are_told_as_such,
     refusals_find_their_change_in_the_middle_of_batches,

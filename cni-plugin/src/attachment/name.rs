@@ -253,6 +253,7 @@ mod tests {
             lower_netnsid: None,
             vxlan: None,
             hairpin: false,
+            forwards_ipv4: None,
         }
     }
 

@@ -53,6 +53,7 @@ fn bridge() -> Link {
         lower_netnsid: None,
         vxlan: None,
         hairpin: false,
+        forwards_ipv4: None,
     }
 }
 

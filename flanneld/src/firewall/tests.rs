@@ -10,6 +10,7 @@ const ALL: Firewall = Firewall {
     masquerade: true,
     fully_random: true,
     forward_accept: true,
+    untracked: Some(8472),
 };
 
 fn both() -> (Subnets, Subnets) {
@@ -52,11 +53,13 @@ fn the_switches_leave_out_what_they_say() {
     };
     let no_masquerade = Firewall {
         masquerade: false,
+        untracked: None,
         ..ALL
     };
     assert_eq!(chains(no_masquerade), [["forward"], ["forward"]]);
     let no_forward = Firewall {
         forward_accept: false,
+        untracked: None,
         ..ALL
     };
     assert_eq!(chains(no_forward), [["postrtg"], ["postrtg"]]);
@@ -65,6 +68,11 @@ fn the_switches_leave_out_what_they_say() {
         ..no_masquerade
     };
     assert_eq!(tables(&networks, &own, &nothing), []);
+    let no_tracking = Firewall {
+        untracked: Some(4789),
+        ..nothing
+    };
+    assert_eq!(chains(no_tracking), [["rawout", "rawpre"]; 2]);
 }
 
 #[test]

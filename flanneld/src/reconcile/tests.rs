@@ -193,6 +193,7 @@ impl Model {
             lower_netnsid: None,
             vxlan: Some(vxlan),
             hairpin: false,
+            forwards_ipv4: None,
         };
         let device = ObservedDevice {
             link,

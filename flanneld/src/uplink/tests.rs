@@ -19,6 +19,7 @@ fn link(index: u32, name: &str) -> Link {
         lower_netnsid: None,
         vxlan: None,
         hairpin: false,
+        forwards_ipv4: None,
     }
 }
 

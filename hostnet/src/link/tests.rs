@@ -37,6 +37,11 @@ fn a_veth_end_is_read() {
                 writer.put_u8(IFLA_BRPORT_MODE, 1)
             });
         });
+        writer.nest(IFLA_AF_SPEC, |writer| {
+            writer.nest(AF_INET, |writer| {
+                writer.put(IFLA_INET_CONF, &[1u32.to_ne_bytes(), [0; 4]].concat())
+            });
+        });
     });
     let expected = Link {
         index: LinkIndex(7),
@@ -54,6 +59,7 @@ fn a_veth_end_is_read() {
         lower_netnsid: Some(3),
         vxlan: None,
         hairpin: true,
+        forwards_ipv4: Some(true),
     };
     assert_eq!(Link::decode(&bytes), Some(expected));
 }

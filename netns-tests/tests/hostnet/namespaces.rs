@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use hostnet::{Bridge, Change, Netlink, Netns, NetnsError, NewLink, NewLinkKind, ethtool, sysctl};
@@ -77,6 +78,33 @@ pub(crate) fn things_that_are_no_namespaces_are_told_as_such() -> Result<()> {
     for path in ["/tmp/nothing", "/nothing/at/all", "/tmp/file/below"] {
         let error = Netns::open(path).err().context("opened nothing")?;
         ensure!(matches!(error, NetnsError::Missing { .. }), "{error}");
+    }
+    Ok(())
+}
+
+/// The kernel may take the switch for done and leave all links out when several throw it at once.
+pub(crate) fn forwarding_is_switched_by_many_at_once() -> Result<()> {
+    const SETTING: &str = "net/ipv4/ip_forward";
+    let link = plain_link(&mut Netlink::open()?, "first")?;
+    for round in 0..200 {
+        sysctl::write(SETTING, "0")?;
+        let seen = |link| {
+            Ok::<_, anyhow::Error>(Netlink::open()?.link(link)?.context("gone")?.forwards_ipv4)
+        };
+        ensure!(
+            seen(link)? == Some(false),
+            "not switched off in round {round}"
+        );
+        thread::scope(|scope| {
+            let writers: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| sysctl::write(SETTING, "1")))
+                .collect();
+            for writer in writers {
+                writer.join().map_err(|_| anyhow::anyhow!("panic"))??;
+            }
+            anyhow::Ok(())
+        })?;
+        ensure!(seen(link)? == Some(true), "left out in round {round}");
     }
     Ok(())
 }

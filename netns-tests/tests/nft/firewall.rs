@@ -21,6 +21,7 @@ pub(crate) const ALL: Firewall = Firewall {
     masquerade: true,
     fully_random: true,
     forward_accept: true,
+    untracked: Some(8472),
 };
 
 /// The tables of the node in the middle.

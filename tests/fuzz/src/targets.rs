@@ -61,6 +61,12 @@ pub const TARGETS: &[Target] = &[
         cost: 20,
     },
     Target {
+        name: "iptables_save",
+        run: flanneld::iptables_save,
+        dictionary: flanneld::IPTABLES_SAVE,
+        cost: 4,
+    },
+    Target {
         name: "lease_key",
         run: ipam::lease_key,
         dictionary: ipam::LEASE_KEY,

@@ -57,6 +57,7 @@ targets!(
     cni_stdin,
     flanneld_flags,
     host_local,
+    iptables_save,
     lease_key,
     lease_record,
     net_conf,

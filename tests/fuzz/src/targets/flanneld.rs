@@ -2,6 +2,7 @@
 
 use flanneld::args::Invocation;
 use flanneld::args::goflags::Normalised;
+use flanneld::iptables::{self, Place, Saved, Variant, Wanted};
 
 pub(super) const FLAGS: &[&str] = &[
     "\0",
@@ -72,5 +73,78 @@ fn rewritten(words: &[String]) {
         let given: usize = words.iter().map(|word| word.len() + "--help".len()).sum();
         assert!(kept <= given, "{got:?}");
         assert!(got.flags.len() + got.rest.len() <= words.len(), "{got:?}");
+    }
+}
+
+pub(super) const IPTABLES_SAVE: &[&str] = &[
+    "*nat\n",
+    "*filter\n",
+    "*raw\n",
+    "COMMIT\n",
+    ":POSTROUTING ACCEPT [0:0]\n",
+    ":FORWARD DROP [0:0]\n",
+    ":OUTPUT ACCEPT [0:0]\n",
+    ":FLANNEL-POSTRTG - [0:0]\n",
+    ":FLANNEL-FWD - [0:0]\n",
+    "-A POSTROUTING ",
+    "-A FORWARD ",
+    "-A OUTPUT ",
+    "-A FLANNEL-FWD ",
+    "-s 10.244.0.0/16 ",
+    "! -s 10.244.0.0/16 ",
+    "-d 10.244.0.0/16 ",
+    "! -d 224.0.0.0/4 ",
+    "-m comment --comment \"flanneld masq\" ",
+    "-m comment --comment \"flanneld forward\" ",
+    "-m comment --comment \"flanneld notrack\" ",
+    "-j RETURN\n",
+    "-j ACCEPT\n",
+    "-j MASQUERADE\n",
+    "-j FLANNEL-FWD\n",
+    "-j FLANNEL-POSTRTG\n",
+    "-j CT --notrack\n",
+    "# Table `nat' is incompatible, use 'nft' tool.\n",
+];
+
+/// What `iptables-save` printed, and what is written because of it: lines of its language about chains that are ours and rules that were
+/// there, whatever was printed.
+pub(super) fn iptables_save(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(saved) = Saved::parse(&text) else {
+        return;
+    };
+    for variant in [None, Some(Variant::Nft)] {
+        let wanted = Wanted {
+            active: variant,
+            ..Wanted::nothing()
+        };
+        let place = Place::ALL[0];
+        let plan = iptables::plan(&wanted, &[(place, saved.clone())].into());
+        for restore in plan.active.iter().chain(&plan.others) {
+            assert!(!restore.reason.is_empty());
+            restore.script.lines().for_each(|line| legal(line, &text));
+        }
+    }
+}
+
+/// Nothing is wanted in these runs, so nothing is added, and what is deleted is in the listing.
+fn legal(line: &str, listing: &str) {
+    let own = ["FLANNEL-POSTRTG", "FLANNEL-FWD"];
+    let ours = |chain: &str| own.contains(&chain);
+    if let Some(table) = line.strip_prefix('*') {
+        assert!(["nat", "filter", "raw"].contains(&table), "{line}");
+    } else if let Some(rule) = line.strip_prefix("-D ") {
+        let (chain, rule) = rule.split_once(' ').expect("a chain and a rule");
+        assert!(listing.contains(chain) && listing.contains(rule), "{line}");
+        let plain = |text: &str| text.replace(['"', '\\'], "");
+        let known = plain(rule).contains("flannel") || plain(listing).contains("RETURN");
+        assert!(known, "{line}");
+    } else if let Some(chain) = line.strip_prefix("-X ") {
+        assert!(ours(chain), "{line}");
+    } else if let Some(chain) = line.strip_prefix(':') {
+        let (chain, _) = chain.split_once(' ').expect("a chain and no policy");
+        assert!(ours(chain), "{line}");
+    } else {
+        assert_eq!(line, "COMMIT");
     }
 }

@@ -1,0 +1,288 @@
+//! iptables' programs: which there are, and what they are asked. The only part of the firewall that starts processes.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use hostnet::AddressFamily;
+use hostnet::nft::{self, ChainHead, Nftables};
+
+use super::process::{name, run};
+use super::saved::Saved;
+use super::{Place, Restore, Variant};
+
+pub use super::process::IptablesError;
+
+/// The tables that can hold rules of ours.
+const TABLES: [&str; 3] = ["nat", "filter", "raw"];
+/// What a program may wait for iptables' lock.
+const LOCK_WAIT: &str = "--wait=5";
+/// Where programs are looked for if the environment has no PATH.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The programs for one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Tools {
+    save: PathBuf,
+    restore: PathBuf,
+    version: Version,
+}
+
+/// iptables' programs on this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Programs {
+    tools: BTreeMap<Place, Tools>,
+    /// The variant of the program that is called just `iptables`.
+    usual: Option<Variant>,
+}
+
+/// What the places hold.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// Those that could be read.
+    pub found: BTreeMap<Place, Saved>,
+    /// Why the others could not.
+    pub failures: BTreeMap<Place, IptablesError>,
+}
+
+impl Programs {
+    /// Looks through the PATH of this process.
+    pub fn find() -> Self {
+        let path = std::env::var_os("PATH").unwrap_or_else(|| USUAL_PATH.into());
+        Self::find_in(&path)
+    }
+
+    fn find_in(path: &OsStr) -> Self {
+        let mut programs = Self::default();
+        for (family, base) in [
+            (AddressFamily::Ipv4, "iptables"),
+            (AddressFamily::Ipv6, "ip6tables"),
+        ] {
+            // Names with a variant came with 1.8.
+            for (variant, suffix) in [(Variant::Nft, "-nft"), (Variant::Legacy, "-legacy")] {
+                let place = Place { family, variant };
+                let name = format!("{base}{suffix}");
+                programs.add(place, path, &name, Version(1, 8, 0));
+            }
+            let Some((version, variant)) = find(path, base).and_then(|program| about(&program))
+            else {
+                continue;
+            };
+            let place = Place { family, variant };
+            if programs.add(place, path, base, version) && family == AddressFamily::Ipv4 {
+                programs.usual = Some(variant);
+            }
+        }
+        programs
+    }
+
+    /// Whether the programs of that base name were found and will be used.
+    fn add(&mut self, place: Place, path: &OsStr, base: &str, version: Version) -> bool {
+        let save = find(path, &format!("{base}-save"));
+        let restore = find(path, &format!("{base}-restore"));
+        let Some((save, restore)) = save.zip(restore) else {
+            return false;
+        };
+        let tools = Tools {
+            save,
+            restore,
+            version,
+        };
+        self.tools.insert(place, tools);
+        true
+    }
+
+    /// Whether both families' rules of this variant can be read and written.
+    pub fn has(&self, variant: Variant) -> bool {
+        [AddressFamily::Ipv4, AddressFamily::Ipv6]
+            .into_iter()
+            .all(|family| self.tools.contains_key(&Place { family, variant }))
+    }
+
+    /// The variant to be used on this host: the one that the kubelet uses, by the chains it leaves there for others to see; else that of
+    /// the program called `iptables`; else whichever there is.
+    pub fn variant(&self, nftables: &mut Nftables) -> Option<Variant> {
+        let kubelets = [Variant::Nft, Variant::Legacy]
+            .into_iter()
+            .find(|variant| self.has(*variant) && self.has_kubelets_chains(*variant, nftables));
+        let any = || {
+            [Variant::Nft, Variant::Legacy]
+                .into_iter()
+                .find(|variant| self.has(*variant))
+        };
+        kubelets
+            .or(self.usual.filter(|usual| self.has(*usual)))
+            .or_else(any)
+    }
+
+    /// Kubernetes calls these chains a hint for programs like this one.
+    fn has_kubelets_chains(&self, variant: Variant, nftables: &mut Nftables) -> bool {
+        let is_hint = |name: &str| matches!(name, "KUBE-IPTABLES-HINT" | "KUBE-KUBELET-CANARY");
+        let family = AddressFamily::Ipv4;
+        match variant {
+            Variant::Nft => nftables.chains(nft::Family::Ip).is_ok_and(|chains| {
+                chains
+                    .iter()
+                    .any(|chain| chain.table == "mangle" && is_hint(&chain.name))
+            }),
+            Variant::Legacy => {
+                legacy_tables(family).iter().any(|table| table == "mangle")
+                    && self.save(Place { family, variant }).is_ok_and(|saved| {
+                        let mangle = saved.tables.get("mangle");
+                        mangle.is_some_and(|mangle| mangle.keys().any(|name| is_hint(name)))
+                    })
+            }
+        }
+    }
+
+    /// Whether masquerading can use random ports (`--random-fully`, since 1.6.2) in this variant.
+    pub fn can_randomise(&self, variant: Variant) -> bool {
+        self.tools
+            .iter()
+            .filter(|(place, _)| place.variant == variant)
+            .all(|(_, tools)| tools.version >= Version::RANDOM_FULLY)
+    }
+
+    /// Reads every place that holds anything. Where there is nothing no program is run, and none is needed; reading with iptables-legacy
+    /// would make the very tables that are looked for.
+    pub fn look(&self, nftables: &mut Nftables) -> Look {
+        let mut look = Look::default();
+        for place in Place::ALL {
+            let saved = match is_used(place, nftables) {
+                Ok(true) => self.save(place),
+                Ok(false) => Ok(Saved::default()),
+                Err(error) => Err(error),
+            };
+            match saved {
+                Ok(saved) => {
+                    look.found.insert(place, saved);
+                }
+                Err(error) => {
+                    look.failures.insert(place, error);
+                }
+            }
+        }
+        look
+    }
+
+    /// Reads one place.
+    ///
+    /// # Errors
+    /// [`IptablesError`]; half an answer is an error too.
+    pub fn save(&self, place: Place) -> Result<Saved, IptablesError> {
+        let tools = self.tools(place)?;
+        let program = name(&tools.save);
+        let listing = run(&mut Command::new(&tools.save), "")?;
+        let saved = Saved::parse(&listing)
+            .map_err(|reason| IptablesError::Unreadable { program, reason })?;
+        match TABLES
+            .into_iter()
+            .find(|table| saved.unreadable.contains(*table))
+        {
+            Some(table) => Err(IptablesError::Incompatible {
+                table: table.to_owned(),
+                place,
+            }),
+            None => Ok(saved),
+        }
+    }
+
+    /// Writes what was planned. Each table changes at once or not at all.
+    ///
+    /// # Errors
+    /// [`IptablesError`]. Tables before the refused one are written.
+    pub fn restore(&self, restore: &Restore) -> Result<(), IptablesError> {
+        let tools = self.tools(restore.place)?;
+        let mut command = Command::new(&tools.restore);
+        command.arg("--noflush");
+        if tools.version >= Version::WAIT {
+            command.arg(LOCK_WAIT);
+        }
+        run(&mut command, &restore.script).map(drop)
+    }
+
+    fn tools(&self, place: Place) -> Result<&Tools, IptablesError> {
+        self.tools
+            .get(&place)
+            .ok_or_else(|| IptablesError::NotFound {
+                program: format!("{place}-save"),
+                place,
+            })
+    }
+}
+
+/// Whether any table there that could hold rules of ours is in use.
+fn is_used(place: Place, nftables: &mut Nftables) -> Result<bool, IptablesError> {
+    let known = |table: &str| TABLES.contains(&table);
+    match place.variant {
+        Variant::Legacy => Ok(legacy_tables(place.family).iter().any(|table| known(table))),
+        Variant::Nft => {
+            let family = match place.family {
+                AddressFamily::Ipv4 => nft::Family::Ip,
+                AddressFamily::Ipv6 => nft::Family::Ip6,
+            };
+            let uses = |chain: &ChainHead| known(&chain.table);
+            match nftables.chains(family) {
+                Ok(chains) => Ok(chains.iter().any(uses)),
+                // A kernel without nf_tables has no rules in it.
+                Err(nft::Error::Query { .. }) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+}
+
+/// The tables of the old interface that exist in this network namespace.
+fn legacy_tables(family: AddressFamily) -> Vec<String> {
+    let file = match family {
+        AddressFamily::Ipv4 => "/proc/thread-self/net/ip_tables_names",
+        AddressFamily::Ipv6 => "/proc/thread-self/net/ip6_tables_names",
+    };
+    // The file is absent as long as the kernel's module is.
+    let names = fs::read_to_string(file).unwrap_or_default();
+    names.lines().map(str::to_owned).collect()
+}
+
+fn find(path: &OsStr, program: &str) -> Option<PathBuf> {
+    std::env::split_paths(path)
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Version and variant of an `iptables`, by its own word.
+fn about(program: &Path) -> Option<(Version, Variant)> {
+    let text = run(Command::new(program).arg("--version"), "").ok()?;
+    let version = Version::parse(&text)?;
+    let variant = if text.contains("(nf_tables)") {
+        Variant::Nft
+    } else {
+        Variant::Legacy
+    };
+    Some((version, variant))
+}
+
+/// A version of iptables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Version(u32, u32, u32);
+
+impl Version {
+    /// The first whose MASQUERADE takes `--random-fully`.
+    const RANDOM_FULLY: Self = Self(1, 6, 2);
+    /// The first whose iptables-restore waits for the lock.
+    const WAIT: Self = Self(1, 6, 2);
+
+    /// From what `iptables --version` prints: `iptables v1.8.9 (nf_tables)`.
+    fn parse(text: &str) -> Option<Self> {
+        let number = text
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix('v'))?;
+        let mut parts = number.split('.').map(|part| part.parse().ok());
+        let mut next = || parts.next().flatten();
+        Some(Self(next()?, next()?, next().unwrap_or(0)))
+    }
+}
+
+#[cfg(test)]
+mod tests;
