@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::slots::Slots;
 use super::*;
 
+mod choice;
 mod cost;
 mod crash;
+mod keeping;
 mod model;
-mod rules;
 
 /// A directory with a pool in it, a clock that stands still, and a boot.
 struct Bench {
