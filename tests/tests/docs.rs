@@ -1,8 +1,8 @@
 //! The pages of `docs` name tests. Names change, and a page that names what is no longer there proves nothing.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 /// The workspace.
 fn root() -> PathBuf {
@@ -10,18 +10,19 @@ fn root() -> PathBuf {
 }
 
 /// All files below a directory with this extension, except what a build makes.
-fn files(directory: &Path, extension: &str, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
+fn files(directory: &Path, extension: &str, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
         let hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".");
         if path.is_dir() {
             if !path.ends_with("target") && !path.file_name().is_some_and(hidden) {
-                files(&path, extension, found);
+                files(&path, extension, found)?;
             }
         } else if path.extension().is_some_and(|found| found == extension) {
             found.push(path);
         }
     }
+    Ok(())
 }
 
 /// What stands between backticks and looks like `suite::test`.
@@ -51,7 +52,7 @@ fn suites(file: &Path) -> impl Iterator<Item = String> {
 #[test]
 fn every_test_that_a_page_names_is_there() {
     let mut sources = Vec::new();
-    files(&root(), "rs", &mut sources);
+    files(&root(), "rs", &mut sources).unwrap();
     let mut tests = BTreeSet::new();
     for source in &sources {
         let text = fs::read_to_string(source).unwrap();
@@ -68,7 +69,7 @@ fn every_test_that_a_page_names_is_there() {
         }
     }
     let mut pages = Vec::new();
-    files(&root().join("docs"), "md", &mut pages);
+    files(&root().join("docs"), "md", &mut pages).unwrap();
     let mut named = 0;
     let mut missing = Vec::new();
     for page in &pages {
