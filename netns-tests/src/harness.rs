@@ -14,6 +14,8 @@
 //!
 //! A test that cannot run here returns [`skip`] with the reason; it is counted and printed as ignored.
 
+mod series;
+
 use std::io::{self, Read};
 use std::num::NonZero;
 use std::process::{self, ExitCode, Stdio};
@@ -25,6 +27,8 @@ use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::isolation::{self, Side};
+
+pub use series::{Course, Series};
 
 /// How long a test may take when it says nothing else.
 pub const DEADLINE: Duration = Duration::from_secs(120);
@@ -107,12 +111,20 @@ macro_rules! test_list {
 
 /// Runs `tests` as the command line says. The first call of `main`, before there is a second thread.
 pub fn main(tests: &'static [Test]) -> ExitCode {
+    main_with_series(tests, Vec::new())
+}
+
+/// Like [`main`], with series beside the tests.
+pub fn main_with_series(tests: &'static [Test], series: Vec<Series>) -> ExitCode {
     if let Side::Inside(arguments) = isolation::side() {
-        let name = arguments
-            .first()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        return run_inside(tests, name);
+        let mut words = arguments
+            .into_iter()
+            .map(|word| word.into_string().unwrap_or_default());
+        let name = words.next().unwrap_or_default();
+        return match series.into_iter().find(|series| series.name == name) {
+            Some(series) => verdict(&(series.run)(&mut Course::new(words.collect()))),
+            None => run_inside(tests, &name),
+        };
     }
     let mut arguments = Arguments::from_args();
     if arguments.test_threads.is_none() {
@@ -120,10 +132,11 @@ pub fn main(tests: &'static [Test]) -> ExitCode {
         arguments.test_threads = Some(2 * thread::available_parallelism().map_or(1, NonZero::get));
     }
     let show = arguments.nocapture;
-    let trials = tests
+    let mut trials: Vec<Trial> = tests
         .iter()
         .map(|test| Trial::ignorable_test(test.name, move || run_outside(test, show)))
         .collect();
+    trials.extend(series::trials(series, &arguments));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -133,7 +146,12 @@ fn run_inside(tests: &[Test], name: &str) -> ExitCode {
         eprintln!("there is no test named {name:?} in this program");
         return ExitCode::FAILURE;
     };
-    let Err(error) = (test.run)() else {
+    verdict(&(test.run)())
+}
+
+/// The exit status of what ran inside; what went wrong goes to the output.
+fn verdict(result: &Result<()>) -> ExitCode {
+    let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
     if let Some(Skipped(reason)) = error.downcast_ref() {

@@ -210,11 +210,13 @@ impl Lab {
             .map(drop)
     }
 
-    /// Puts a new network card with the same name and addresses in the place of the host's present one, which takes along
+    /// Puts a new network card with the same name, MAC and addresses in the place of the host's present one, which takes along
     /// everything that hung on it.
     pub fn replace_uplink(&self, host: &Host) -> Result<()> {
+        let mac = host.exec(["cat", "/sys/class/net/eth0/address"])?;
         self.unplug(host)?;
         self.plug_in(host)?;
+        host.exec(["ip", "link", "set", "dev", "eth0", "address", mac.trim()])?;
         self.add_default_routes(host)
     }
 

@@ -1,0 +1,387 @@
+//! What can happen to what is ours in the kernel, as data: each entry makes a trial for every backend and family it fits.
+//!
+//! `docs/operations.md` shows the same table to users; `tests/operations.rs` holds the two together.
+//!
+//! A command may name `{device}` (flannel.1 or flannel-v6.1), `{ip}` (`ip -4` or `ip -6`), the peer's `{subnet}`, `{gateway}` (its VTEP's
+//! address), `{mac}` (its VTEP's) and `{public}` address, `{own}` (this node's address on the device, with its length),
+//! `{free}` and `{free_subnet}` (of the pod network, but nobody's), `{nobody}` (an address of the underlay without a host),
+//! `{router}` (the default gateway), `{foreign}` (an address outside the pod network), `{full}` (the length of a whole address) and
+//! `{table}` (the firewall table with its family).
+
+/// On which kind of network an object exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    /// With tunnels only.
+    Vxlan,
+    /// With and without.
+    Both,
+}
+
+/// What has to come of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Everything is as before, and the log has a line with these words.
+    Repaired(&'static str),
+    /// It stays, since it is none of ours; this command takes it away again.
+    LeftAlone(&'static str),
+}
+
+/// One thing that can happen to one object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Damage {
+    /// The object.
+    pub(crate) object: &'static str,
+    /// What happens to it.
+    pub(crate) what: &'static str,
+    /// Where.
+    pub(crate) on: On,
+    /// Whether the object exists once for each family.
+    pub(crate) per_family: bool,
+    /// The command line that does it.
+    pub(crate) command: &'static str,
+    /// What has to come of it.
+    pub(crate) outcome: Outcome,
+}
+
+/// A backend with the families of its pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// `vxlan`.
+    Vxlan,
+    /// `host-gw`.
+    HostGw,
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// What happens to the uplink; done by the scene, since it takes more than one line.
+pub(crate) const UPLINK: [&str; 6] = [
+    "down_and_up",
+    "mtu_changed",
+    "ipv4_address_changed",
+    "ipv6_address_changed",
+    "replaced",
+    "default_route_deleted",
+];
+
+impl Backend {
+    /// As names of trials begin.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Vxlan => "vxlan",
+            Self::HostGw => "host_gw",
+        }
+    }
+}
+
+impl Family {
+    /// As names of trials have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+        }
+    }
+}
+
+/// Every trial of a backend with its name; uplink trials have no [`Damage`].
+pub(crate) fn trials(backend: Backend) -> Vec<(String, Family, Option<Damage>)> {
+    let mut trials = Vec::new();
+    for family in [Family::Ipv4, Family::Ipv6] {
+        for damage in DAMAGES {
+            let fits = damage.on == On::Both || backend == Backend::Vxlan;
+            let name = match (damage.per_family, family) {
+                (true, _) => format!(
+                    "{}_{}_{}_{}",
+                    backend.name(),
+                    family.name(),
+                    damage.object,
+                    damage.what
+                ),
+                (false, Family::Ipv4) => {
+                    format!("{}_{}_{}", backend.name(), damage.object, damage.what)
+                }
+                (false, Family::Ipv6) => continue,
+            };
+            if fits {
+                trials.push((name, family, Some(damage)));
+            }
+        }
+    }
+    for what in UPLINK {
+        let name = format!("{}_uplink_{what}", backend.name());
+        trials.push((name, Family::Ipv4, None));
+    }
+    trials
+}
+
+const fn damage(
+    on: On,
+    object: &'static str,
+    what: &'static str,
+    command: &'static str,
+    outcome: Outcome,
+) -> Damage {
+    Damage {
+        object,
+        what,
+        on,
+        per_family: true,
+        command,
+        outcome,
+    }
+}
+
+const fn tunnel(
+    object: &'static str,
+    what: &'static str,
+    command: &'static str,
+    says: &'static str,
+) -> Damage {
+    damage(On::Vxlan, object, what, command, Outcome::Repaired(says))
+}
+
+const fn both(
+    object: &'static str,
+    what: &'static str,
+    command: &'static str,
+    says: &'static str,
+) -> Damage {
+    damage(On::Both, object, what, command, Outcome::Repaired(says))
+}
+
+const fn foreign(
+    on: On,
+    object: &'static str,
+    what: &'static str,
+    command: &'static str,
+    undo: &'static str,
+) -> Damage {
+    damage(on, object, what, command, Outcome::LeftAlone(undo))
+}
+
+/// The table.
+pub(crate) const DAMAGES: [Damage; 35] = [
+    tunnel(
+        "device",
+        "deleted",
+        "ip link delete dev {device}",
+        "it is missing",
+    ),
+    tunnel(
+        "device",
+        "down",
+        "ip link set dev {device} down",
+        "it is down",
+    ),
+    tunnel(
+        "device",
+        "mac_changed",
+        "ip link set dev {device} address 02:00:00:00:00:99",
+        "its MAC is 02:00:00:00:00:99",
+    ),
+    tunnel(
+        "device",
+        "mtu_changed",
+        "ip link set dev {device} mtu 1300",
+        "its MTU is 1300",
+    ),
+    tunnel(
+        "device",
+        "put_under_a_bridge",
+        "ip link set dev {device} master br-foreign",
+        "it was put under another link",
+    ),
+    tunnel(
+        "device",
+        "learning_switched_on",
+        "ip link set dev {device} type vxlan learning",
+        "its learning or GBP switch",
+    ),
+    tunnel(
+        "device",
+        "of_another_kind",
+        "ip link delete dev {device} && ip link add name {device} type bridge",
+        "it is a link of kind bridge",
+    ),
+    tunnel(
+        "device",
+        "of_another_vni",
+        "ip link delete dev {device} && ip link add name {device} type vxlan id 77 dstport 8472 dev eth0",
+        "its VNI is 77",
+    ),
+    tunnel(
+        "address",
+        "deleted",
+        "{ip} address delete {own} dev {device}",
+        "it is missing",
+    ),
+    tunnel(
+        "address",
+        "of_another_node_added",
+        "{ip} address add {free}/{full} dev {device}",
+        "it is not this node's address",
+    ),
+    foreign(
+        On::Vxlan,
+        "address",
+        "foreign",
+        "{ip} address add {foreign}/{full} dev {device}",
+        "{ip} address delete {foreign}/{full} dev {device}",
+    ),
+    both("route", "deleted", "{ip} route delete {subnet}", "{subnet}"),
+    tunnel(
+        "route",
+        "gateway_changed",
+        "{ip} route replace {subnet} via {free} dev {device} onlink",
+        "{subnet}",
+    ),
+    both(
+        "route",
+        "made_a_blackhole",
+        "{ip} route replace blackhole {subnet}",
+        "{subnet}",
+    ),
+    both(
+        "route",
+        "second_of_ours_added",
+        "{ip} route add {subnet} via {router} dev eth0 proto 76 metric 2000",
+        "{subnet}",
+    ),
+    tunnel(
+        "route",
+        "left_by_a_node_that_is_gone",
+        "{ip} route add {free_subnet} via {free} dev {device} onlink",
+        "no lease asks for it",
+    ),
+    foreign(
+        On::Both,
+        "route",
+        "foreign_in_the_pod_network",
+        "{ip} route add {free_subnet} via {router} dev eth0 proto static",
+        "{ip} route delete {free_subnet} via {router} dev eth0 proto static",
+    ),
+    foreign(
+        On::Both,
+        "route",
+        "foreign_elsewhere",
+        "{ip} route add {foreign} via {router} dev eth0",
+        "{ip} route delete {foreign} via {router} dev eth0",
+    ),
+    tunnel(
+        "neighbour",
+        "deleted",
+        "{ip} neighbour delete {gateway} dev {device}",
+        "it is missing",
+    ),
+    tunnel(
+        "neighbour",
+        "mac_changed",
+        "{ip} neighbour replace {gateway} lladdr 02:00:00:00:00:98 dev {device} nud permanent",
+        "it says 02:00:00:00:00:98",
+    ),
+    tunnel(
+        "neighbour",
+        "made_mortal",
+        "{ip} neighbour replace {gateway} lladdr {mac} dev {device} nud stale",
+        "not permanent",
+    ),
+    tunnel(
+        "neighbour",
+        "left_by_a_node_that_is_gone",
+        "{ip} neighbour add {free} lladdr 02:00:00:00:00:97 dev {device} nud permanent",
+        "no lease asks for it",
+    ),
+    foreign(
+        On::Vxlan,
+        "neighbour",
+        "foreign",
+        "{ip} neighbour add {foreign} lladdr 02:00:00:00:00:97 dev {device} nud permanent",
+        "{ip} neighbour delete {foreign} dev {device}",
+    ),
+    tunnel(
+        "fdb_entry",
+        "deleted",
+        "bridge fdb delete {mac} dev {device} dst {public}",
+        "it is missing",
+    ),
+    tunnel(
+        "fdb_entry",
+        "destination_changed",
+        "bridge fdb replace {mac} dev {device} dst {nobody} self permanent",
+        "it leads to {nobody}",
+    ),
+    tunnel(
+        "fdb_entry",
+        "left_by_a_node_that_is_gone",
+        "bridge fdb append 02:00:00:00:00:96 dev {device} dst {nobody} self permanent",
+        "no lease asks for it",
+    ),
+    both(
+        "firewall",
+        "table_deleted",
+        "nft delete table {table}",
+        "missing",
+    ),
+    both(
+        "firewall",
+        "chain_flushed",
+        "nft flush chain {table} postrtg",
+        "postrtg",
+    ),
+    both(
+        "firewall",
+        "chain_deleted",
+        "nft delete chain {table} forward",
+        "forward",
+    ),
+    both(
+        "firewall",
+        "rule_added",
+        "nft insert rule {table} forward drop",
+        "forward",
+    ),
+    both(
+        "firewall",
+        "rule_repeated",
+        "nft insert rule {table} postrtg masquerade",
+        "postrtg",
+    ),
+    both(
+        "firewall",
+        "policy_changed",
+        "nft chain {table} forward '{ policy drop ; }'",
+        "forward",
+    ),
+    foreign(
+        On::Both,
+        "firewall",
+        "foreign_table",
+        "nft add table {nft} foreign && nft add chain {nft} foreign any && nft add rule {nft} foreign any counter",
+        "nft delete table {nft} foreign",
+    ),
+    Damage {
+        object: "firewall",
+        what: "ruleset_flushed",
+        on: On::Both,
+        per_family: false,
+        command: "nft flush ruleset",
+        outcome: Outcome::Repaired("missing"),
+    },
+    Damage {
+        object: "everything",
+        what: "deleted_at_once",
+        on: On::Both,
+        per_family: false,
+        command: "nft flush ruleset; for device in flannel.1 flannel-v6.1; do ip link delete $device || true; done; \
+                  ip -4 route flush proto 76; ip -6 route flush proto 76",
+        outcome: Outcome::Repaired("missing"),
+    },
+];
