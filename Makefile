@@ -38,11 +38,12 @@ test: needs ## every test, those in network namespaces too: as root or as an ord
 
 # Ten thousand kills of the CNI program (a few hundred in `make test`) and long fuzzing, about half an hour.
 .PHONY: soak
-soak: needs ## what takes long: ten thousand kills, millions of fuzzed inputs
+soak: needs ## what takes long: ten thousand kills, millions of fuzzed inputs, many thousand histories of leases
 	$(CARGO) build --workspace --bins
 	$(CARGO) test -p netns-tests --test kill --no-run
 	LODEN_CARGO_AS_ROOT=1 LODEN_KILLS=10000 $(CARGO) test -p netns-tests --test kill
 	LODEN_FUZZ_RUNS=1_000_000 $(CARGO) test --release -p loden-fuzz
+	LODEN_SCHEDULES=200_000 $(CARGO) test --release -p flanneld --lib simulation
 
 .PHONY: lint lint-format lint-clippy lint-docs lint-links
 lint: lint-format lint-clippy lint-docs lint-links ## formatting, clippy, the documentation of the code, links of the pages

@@ -39,7 +39,8 @@ impl Backoff {
         self.delay_drawn(random())
     }
 
-    fn delay_drawn(&mut self, drawn: u64) -> Duration {
+    /// The next delay, for this random number.
+    pub(crate) fn delay_drawn(&mut self, drawn: u64) -> Duration {
         let full = self.next;
         self.next = (full * 2).min(self.cap);
         let half = full / 2;

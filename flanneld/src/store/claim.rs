@@ -1,13 +1,16 @@
 //! Which subnets a node takes, given all leases: the decisions, without any I/O.
 
 use ipam::choose::free_subnet;
-use ipam::{IpCidr, LeaseKey, LeaseRecord, SubnetPlan, SubnetRange, Subnets};
+use ipam::{IpCidr, LeaseBackend, LeaseKey, LeaseRecord, SubnetPlan, SubnetRange, Subnets};
 
 use super::Origin;
 
 /// Up to this many values of an octet are guarded one by one, more by one guard for all values. Etcd takes 128 comparisons in a
 /// transaction.
 const MOST_OCTETS: u32 = 64;
+
+/// So many records that we wrote are known again in an etcd that was restored from a backup.
+const MOST_PAST: usize = 16;
 
 /// An entry of the store whose key is a lease key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,7 +220,7 @@ fn within(octets: [u8; 4], prefix: u8) -> Vec<String> {
 /// To whom the entry under our key belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// To us: it says what we wrote, though perhaps another program wrote it again.
+    /// To us: it says what we wrote or would write, though perhaps another program wrote it.
     Ours,
     /// To nobody.
     Gone,
@@ -225,13 +228,68 @@ pub(crate) enum Standing {
     Foreign(String),
 }
 
-/// Judges the entry under our key by the records that we wrote, or tried to write without hearing the answer.
-pub(crate) fn standing(entry: Option<&Entry>, written: &[LeaseRecord]) -> Standing {
-    match entry.map(|entry| &entry.record) {
-        None => Standing::Gone,
-        Some(Ok(record)) if written.contains(record) => Standing::Ours,
-        Some(Ok(record)) => Standing::Foreign(format!("it now says {record}")),
-        Some(Err(reason)) => Standing::Foreign(format!("it cannot be read: {reason}")),
+/// What a host knows of the entry under its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// What we wrote, or tried to write without hearing the answer, since that was last made sure of.
+    pub(crate) written: Vec<LeaseRecord>,
+    /// What we wrote before that, the latest last; not without end.
+    pub(crate) past: Vec<LeaseRecord>,
+    /// The revision of the entry when we last made sure of it.
+    pub(crate) revision: i64,
+}
+
+impl Known {
+    /// A host that has just come to its lease; the revision is not known yet.
+    pub(crate) fn new(record: LeaseRecord) -> Self {
+        Self {
+            written: vec![record],
+            past: Vec::new(),
+            revision: i64::MAX,
+        }
+    }
+
+    /// A write of `record` begins, whose answer may get lost.
+    pub(crate) fn attempt(&mut self, record: &LeaseRecord) {
+        if !self.written.contains(record) {
+            self.written.push(record.clone());
+        }
+    }
+
+    /// The entry says `record` and has this revision.
+    pub(crate) fn confirm(&mut self, record: &LeaseRecord, revision: i64) {
+        for before in self.written.drain(..).filter(|before| before != record) {
+            self.past.push(before);
+        }
+        self.past.drain(..self.past.len().saturating_sub(MOST_PAST));
+        self.written.push(record.clone());
+        self.revision = revision;
+    }
+
+    /// Judges the entry under our key; `desired` is what we would write there.
+    pub(crate) fn standing(&self, entry: Option<&Entry>, desired: &LeaseRecord) -> Standing {
+        let Some(entry) = entry else {
+            return Standing::Gone;
+        };
+        match &entry.record {
+            Err(reason) => Standing::Foreign(format!("it cannot be read: {reason}")),
+            Ok(record) if self.is_ours(entry, record, desired) => Standing::Ours,
+            Ok(record) => Standing::Foreign(format!("it now says {record}")),
+        }
+    }
+
+    fn is_ours(&self, entry: &Entry, record: &LeaseRecord, desired: &LeaseRecord) -> bool {
+        // Of another host only what it says now counts: two hosts with the same public address, by mistake, would otherwise
+        // write over each other for ever.
+        let of_us = || entry.is_of(desired) || self.written.iter().any(|own| entry.is_of(own));
+        // An older version than ours is there: etcd went back to a backup.
+        let older = entry.revision < self.revision;
+        // As an operator writes it.
+        let bare = entry.is_reservation() && record.backend == LeaseBackend::Unnamed;
+        self.written.contains(record)
+            || record == desired
+            || bare && of_us()
+            || older && (of_us() || self.past.contains(record))
     }
 }
 

@@ -226,22 +226,48 @@ pub async fn wait_for_lease<S: LeaseStore>(
     record: &LeaseRecord,
     previous: Option<&Subnets>,
 ) -> Result<OwnLease, StoreError> {
-    let mut backoff = Backoff::new(ACQUIRE_RETRY.0, ACQUIRE_RETRY.1);
-    let mut trouble = Trouble::new("acquiring a lease");
+    let mut patience = Patience::new();
     loop {
         match store.acquire(conf, record, previous).await {
             Ok(own) => {
-                trouble.over();
+                patience.over();
                 return Ok(own);
             }
-            Err(error) if error.may_pass() => {
-                if trouble.report(&error.to_string()) {
-                    // Something else than before, so the store is moving.
-                    backoff.reset();
-                }
-                backoff.wait().await;
-            }
-            Err(error) => return Err(error),
+            Err(error) => patience.after(error)?.wait().await,
         }
+    }
+}
+
+/// What is to be done after tries to acquire a lease.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    backoff: Backoff,
+    trouble: Trouble,
+}
+
+impl Patience {
+    /// Before the first try.
+    pub(crate) fn new() -> Self {
+        Self {
+            backoff: Backoff::new(ACQUIRE_RETRY.0, ACQUIRE_RETRY.1),
+            trouble: Trouble::new("acquiring a lease"),
+        }
+    }
+
+    /// A try has failed: the delay to wait before the next, or the error if it does not pass by waiting.
+    pub(crate) fn after(&mut self, error: StoreError) -> Result<&mut Backoff, StoreError> {
+        if !error.may_pass() {
+            return Err(error);
+        }
+        if self.trouble.report(&error.to_string()) {
+            // Something else than before, so the store is moving.
+            self.backoff.reset();
+        }
+        Ok(&mut self.backoff)
+    }
+
+    /// It worked.
+    pub(crate) fn over(&mut self) {
+        self.trouble.over();
     }
 }

@@ -261,17 +261,56 @@ fn a_full_network_is_named() {
 
 #[test]
 fn a_key_is_ours_by_what_it_says() {
-    let (own, newer, other) = (record(1), record(2), record(3));
-    let written = [own.clone(), newer.clone()];
-    let says = |record: &LeaseRecord| standing(Some(&lease("10.1.32.0-20", record, 6)), &written);
-    assert_eq!(standing(None, &written), Standing::Gone);
+    let (own, newer, wish, other) = (record(1), record(2), record(4), record(3));
+    let mut known = Known::new(own.clone());
+    known.confirm(&own, 5);
+    known.attempt(&newer);
+    let stands = |entry: &Entry| known.standing(Some(entry), &wish);
+    let says = |record: &LeaseRecord| stands(&lease("10.1.32.0-20", record, 6));
+    assert_eq!(known.standing(None, &wish), Standing::Gone);
     assert_eq!(says(&own), Standing::Ours);
     assert_eq!(says(&newer), Standing::Ours);
+    assert_eq!(says(&wish), Standing::Ours, "what we would write anyway");
     assert!(matches!(says(&other), Standing::Foreign(text) if text.contains("192.0.2.3")));
     let mut garbage = lease("10.1.32.0-20", &own, 6);
     garbage.record = Err("not JSON".to_owned());
-    assert!(matches!(
-        standing(Some(&garbage), &written),
-        Standing::Foreign(_)
-    ));
+    assert!(matches!(stands(&garbage), Standing::Foreign(_)));
+}
+
+#[test]
+fn a_key_that_an_operator_reserved_for_us_is_ours() {
+    let own = LeaseRecord {
+        backend: LeaseBackend::HostGw,
+        ..record(1)
+    };
+    let mut known = Known::new(own.clone());
+    known.confirm(&own, 5);
+    let mut entry = lease("10.1.32.0-20", &record(1), 7);
+    let foreign = |entry: &Entry| matches!(known.standing(Some(entry), &own), Standing::Foreign(_));
+    assert!(foreign(&entry), "a lease of another program on this host");
+    entry.grant = 0;
+    assert!(!foreign(&entry), "a reservation");
+    entry.record = Ok(record(2));
+    assert!(foreign(&entry), "one for another host");
+}
+
+#[test]
+fn what_a_backup_brings_back_is_ours_if_we_wrote_it() {
+    let mut known = Known::new(record(1));
+    known.confirm(&record(1), 6);
+    known.confirm(&record(2), 9);
+    // The same host as now with another device, as a daemon before this one published it.
+    let before = LeaseRecord {
+        backend: LeaseBackend::HostGw,
+        ..record(2)
+    };
+    for (old, other_host) in [(record(1), false), (before, false), (record(3), true)] {
+        let at = |revision| {
+            let mut entry = lease("10.1.32.0-20", &old, 7);
+            entry.revision = revision;
+            known.standing(Some(&entry), &record(2)) == Standing::Ours
+        };
+        assert_eq!(at(8), !other_host, "{old}: older than what we wrote");
+        assert!(!at(10), "{old}: somebody wrote it after us");
+    }
 }

@@ -6,8 +6,8 @@ use ipam::{LeaseRecord, NetConf, SubnetPlan, Subnets};
 use tracing::{info, warn};
 
 use super::leases::{Held, Leases};
-use super::listing::Listing;
-use crate::store::backoff::{Backoff, random};
+use super::port::Port;
+use crate::store::backoff::Backoff;
 use crate::store::claim::{self, Claim, Decision, Full};
 use crate::store::{Origin, OwnLease, StoreError};
 
@@ -18,14 +18,14 @@ const RACES: usize = 50;
 const RACE_DELAY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
 /// See [`crate::store::LeaseStore::acquire`].
-pub(super) async fn acquire(
-    leases: &Leases,
+pub(super) async fn acquire<P: Port>(
+    leases: &Leases<P>,
     conf: &NetConf,
     record: &LeaseRecord,
     previous: Option<&Subnets>,
 ) -> Result<OwnLease, StoreError> {
     let plan = conf.subnet_plan().map_err(|error| StoreError::Settings {
-        setting: leases.keys.config(),
+        setting: leases.port.keys().config(),
         reason: error.to_string(),
     })?;
     let mut backoff = Backoff::new(RACE_DELAY.0, RACE_DELAY.1);
@@ -33,20 +33,22 @@ pub(super) async fn acquire(
         if let Some(own) = try_once(leases, &plan, record, previous).await? {
             return Ok(own);
         }
-        backoff.wait().await;
+        leases.port.pause(&mut backoff).await;
     }
     Err(StoreError::Contended { tries: RACES })
 }
 
 /// None when the leases changed between the listing and our write.
-async fn try_once(
-    leases: &Leases,
+async fn try_once<P: Port>(
+    leases: &Leases<P>,
     plan: &SubnetPlan,
     record: &LeaseRecord,
     previous: Option<&Subnets>,
 ) -> Result<Option<OwnLease>, StoreError> {
-    let listing = Listing::read(&leases.connection, &leases.keys).await?;
-    let decided = claim::decide(plan, &listing.entries, record, previous, random);
+    let listing = leases.port.list().await?;
+    let decided = claim::decide(plan, &listing.entries, record, previous, || {
+        leases.port.random()
+    });
     let decision = decided.map_err(|Full(range)| StoreError::NoSubnetFree {
         range,
         leases: listing.entries.len(),
@@ -55,9 +57,8 @@ async fn try_once(
     let (key, origin, held) = match &decision.claim {
         Claim::Reuse(entry) => (entry.key, Origin::Reused, leases.hold(entry, record).await?),
         Claim::Create(key, origin) => {
-            let as_of = listing.history.revision;
             let held = leases
-                .create(key, record, &decision.withdraw, as_of)
+                .create(key, record, &decision.withdraw, &listing)
                 .await?;
             (*key, *origin, held)
         }
@@ -70,9 +71,9 @@ async fn try_once(
     }))
 }
 
-fn report_misfits(leases: &Leases, decision: &Decision) {
+fn report_misfits<P: Port>(leases: &Leases<P>, decision: &Decision) {
     for entry in &decision.unfit {
-        let key = leases.keys.lease(&entry.key);
+        let key = leases.port.keys().lease(&entry.key);
         warn!(
             "the reservation {key} for this host does not fit the network configuration and is not used; \
              remove it with `etcdctl del '{key}'` or correct it"
@@ -80,7 +81,7 @@ fn report_misfits(leases: &Leases, decision: &Decision) {
     }
     if matches!(decision.claim, Claim::Create(..)) {
         for entry in &decision.withdraw {
-            let key = leases.keys.lease(&entry.key);
+            let key = leases.port.keys().lease(&entry.key);
             info!(
                 "the lease {key} of this host does not fit the network configuration any more; replacing it"
             );

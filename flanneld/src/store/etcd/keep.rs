@@ -6,23 +6,22 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use etcd_client::{WatchOptions, WatchStream};
 use ipam::{LeaseKey, LeaseRecord};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::leases::{Held, Leases};
-use super::listing::Listing;
+use super::port::{News, Port, Scope, Watch};
 use crate::store::backoff::Backoff;
-use crate::store::claim::{self, Entry, Standing};
+use crate::store::claim::{self, Entry, Known, Standing};
 use crate::store::{Origin, OwnEvent, OwnLease, StoreError};
 
 /// So many reasons of one trouble are told.
 const MOST_REASONS: usize = 16;
 
 /// See [`crate::store::LeaseStore::keep`].
-pub(super) async fn keep(
-    leases: &Leases,
+pub(super) async fn keep<P: Port>(
+    leases: &Leases<P>,
     own: OwnLease,
     desired: watch::Receiver<LeaseRecord>,
     events: mpsc::Sender<OwnEvent>,
@@ -31,39 +30,37 @@ pub(super) async fn keep(
     let key = own.key;
     let mut keeper = Keeper::new(leases, own, desired, &events);
     tokio::select! {
+        biased;
         () = events.closed() => {}
-        () = alarm(leases, &key, &changed) => {}
+        () = alarm(&leases.port, key, &changed) => {}
         () = keeper.run(&changed) => {}
     }
 }
 
 /// Tells of every change of our key, and of every break in the telling, for changes may be missed then.
-async fn alarm(leases: &Leases, key: &LeaseKey, changed: &Notify) {
-    let timing = &leases.connection.config().timing;
+async fn alarm<P: Port>(port: &P, key: LeaseKey, changed: &Notify) {
+    let timing = &port.config().timing;
     let mut backoff = Backoff::new(timing.retry_first, timing.retry_cap);
-    let path = leases.keys.lease(key);
     loop {
-        let began = Instant::now();
-        if let Ok((mut stream, at)) = leases.connection.watch(&path, WatchOptions::new()).await {
-            while live(&mut stream).await {
+        let began = port.now();
+        if let Ok(mut watch) = port.watch(Scope::One(key)).await {
+            while live(&mut watch).await {
                 changed.notify_one();
             }
-            leases.connection.avoid(at).await;
+            port.abandon(watch).await;
         }
         changed.notify_one();
-        if began.elapsed() > timing.retry_cap {
+        if port.now() > began + timing.retry_cap {
             backoff.reset();
         }
-        backoff.wait().await;
+        port.pause(&mut backoff).await;
     }
 }
 
-/// Waits for the next message of a watch: true for one that tells something, false when the watch is over.
-async fn live(stream: &mut WatchStream) -> bool {
-    match stream.message().await {
-        Ok(Some(response)) => !response.canceled(),
-        Ok(None) | Err(_) => false,
-    }
+/// Waits for the next notice of a watch: true for one that tells something, false when the watch is over.
+async fn live(watch: &mut impl Watch) -> bool {
+    let told = watch.next().await.map(|notice| notice.news);
+    matches!(told, Ok(News::Open | News::Changes(_)))
 }
 
 /// When a lease that ends at `expires` is to be renewed: `margin` before its end, and not later than at half of its time so
@@ -77,13 +74,13 @@ fn renewal(expires: Instant, lease: Duration, margin: Duration) -> Instant {
     expires.checked_sub(ahead).unwrap_or(expires)
 }
 
-struct Keeper<'a> {
-    leases: &'a Leases,
+struct Keeper<'a, P> {
+    leases: &'a Leases<P>,
     events: &'a mpsc::Sender<OwnEvent>,
     desired: watch::Receiver<LeaseRecord>,
     key: LeaseKey,
-    /// What we wrote, or tried to write since that was last confirmed. What stands there is ours if it is one of these.
-    written: Vec<LeaseRecord>,
+    /// By this the entry is known as ours.
+    known: Known,
     /// What stood there when we last made sure.
     confirmed: LeaseRecord,
     /// The etcd lease our key hangs on, once known.
@@ -98,20 +95,20 @@ struct Keeper<'a> {
     backoff: Backoff,
 }
 
-impl<'a> Keeper<'a> {
+impl<'a, P: Port> Keeper<'a, P> {
     fn new(
-        leases: &'a Leases,
+        leases: &'a Leases<P>,
         own: OwnLease,
         desired: watch::Receiver<LeaseRecord>,
         events: &'a mpsc::Sender<OwnEvent>,
     ) -> Self {
-        let timing = &leases.connection.config().timing;
+        let timing = &leases.port.config().timing;
         Self {
             leases,
             events,
             desired,
             key: own.key,
-            written: vec![own.record.clone()],
+            known: Known::new(own.record.clone()),
             confirmed: own.record,
             grant: None,
             expires: own.expires,
@@ -130,17 +127,20 @@ impl<'a> Keeper<'a> {
                     self.backoff.reset();
                     self.renewal()
                 }
-                Ok(Next::Soon) => Some(Instant::now() + self.backoff.delay()),
+                Ok(Next::Soon) => Some(self.later()),
                 Ok(Next::Change) => None,
                 Err(error) => {
                     self.trouble(error).await;
-                    Some(Instant::now() + self.backoff.delay())
+                    Some(self.later())
                 }
             };
             let closed = self.desired.has_changed().is_err();
+            let port = &self.leases.port;
+            let again_at = again.unwrap_or_else(|| port.now());
             tokio::select! {
+                biased;
                 () = changed.notified() => {}
-                () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
+                () = port.sleep_until(again_at), if again.is_some() => {}
                 _ = self.desired.changed(), if !closed => {}
             }
         }
@@ -148,9 +148,10 @@ impl<'a> Keeper<'a> {
 
     /// Looks at our key and does what is needed.
     async fn look(&mut self) -> Result<Next, StoreError> {
-        let entry = self.leases.read(&self.key).await?;
+        let entry = self.leases.port.read(&self.key).await?;
         self.troubles.clear();
-        match (claim::standing(entry.as_ref(), &self.written), entry) {
+        let standing = self.known.standing(entry.as_ref(), &self.desired.borrow());
+        match (standing, entry) {
             (Standing::Ours, Some(entry)) => self.maintain(&entry).await,
             (Standing::Foreign(says), _) => {
                 let path = self.path();
@@ -178,7 +179,9 @@ impl<'a> Keeper<'a> {
         // Another program renewed it under an etcd lease of its own, or made it a reservation.
         let left = self.grant.replace(entry.grant);
         let left = left.filter(|grant| *grant != entry.grant);
-        let due = self.renewal().is_some_and(|due| due <= Instant::now());
+        let due = self
+            .renewal()
+            .is_some_and(|due| due <= self.leases.port.now());
         if !(publish || left.is_some() || due || self.doubtful || self.lost.is_some()) {
             return Ok(Next::Renewal);
         }
@@ -195,9 +198,9 @@ impl<'a> Keeper<'a> {
 
     /// Nobody has our key: takes it again unless another lease overlaps it by now.
     async fn win_back(&mut self) -> Result<Next, StoreError> {
-        let listing = Listing::read(&self.leases.connection, &self.leases.keys).await?;
+        let listing = self.leases.port.list().await?;
         if let Some(rival) = claim::overlapping(&listing.entries, &self.key.subnets()) {
-            let rival = self.leases.keys.lease(&rival.key);
+            let rival = self.leases.port.keys().lease(&rival.key);
             let subnets = self.key.subnets();
             self.lose(format!(
                 "another host holds {rival}, which overlaps our {subnets}"
@@ -207,9 +210,8 @@ impl<'a> Keeper<'a> {
         }
         let desired = self.desired.borrow_and_update().clone();
         self.attempt(&desired);
-        let as_of = listing.history.revision;
-        let created = self.leases.create(&self.key, &desired, &[], as_of).await?;
-        let Some(held) = created else {
+        let created = self.leases.create(&self.key, &desired, &[], &listing);
+        let Some(held) = created.await? else {
             return Ok(Next::Soon);
         };
         self.confirm(&desired, held).await;
@@ -219,15 +221,13 @@ impl<'a> Keeper<'a> {
     /// A write of `record` begins, whose answer may get lost.
     fn attempt(&mut self, record: &LeaseRecord) {
         self.doubtful = true;
-        if !self.written.contains(record) {
-            self.written.push(record.clone());
-        }
+        self.known.attempt(record);
     }
 
     /// The entry says `record` and lasts.
     async fn confirm(&mut self, record: &LeaseRecord, held: Held) {
         let published = self.confirmed != *record;
-        self.written = vec![record.clone()];
+        self.known.confirm(record, held.revision);
         self.confirmed = record.clone();
         self.grant = Some(held.grant);
         self.expires = held.expires;
@@ -266,7 +266,7 @@ impl<'a> Keeper<'a> {
         }
         let over = self
             .expires
-            .is_some_and(|expires| expires <= Instant::now());
+            .is_some_and(|expires| expires <= self.leases.port.now());
         if over && self.lost.is_none() {
             let path = self.path();
             self.lose(format!(
@@ -276,14 +276,19 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    fn later(&mut self) -> Instant {
+        let port = &self.leases.port;
+        port.now() + port.delay(&mut self.backoff)
+    }
+
     fn renewal(&self) -> Option<Instant> {
-        let config = self.leases.connection.config();
+        let config = self.leases.port.config();
         let expires = self.expires?;
         Some(renewal(expires, config.timing.lease, config.renew_margin))
     }
 
     fn path(&self) -> String {
-        self.leases.keys.lease(&self.key)
+        self.leases.port.keys().lease(&self.key)
     }
 
     async fn tell(&self, event: OwnEvent) {

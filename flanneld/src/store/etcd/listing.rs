@@ -1,9 +1,8 @@
 //! All leases in one request, and what an etcd entry says.
 
-use etcd_client::{GetOptions, KeyValue, ResponseHeader};
+use etcd_client::ResponseHeader;
 use ipam::{LeaseKey, LeaseRecord};
 
-use super::connection::{CallError, Connection, large};
 use super::keys::Keys;
 use crate::store::claim::Entry;
 use crate::store::{PeerLease, Unreadable};
@@ -39,35 +38,44 @@ pub(super) struct Listing {
     pub(super) entries: Vec<Entry>,
     /// The other entries.
     pub(super) foreign: Vec<Unreadable>,
+    /// The entry that came into being last.
+    pub(super) newest: Option<Newest>,
     /// When it was.
     pub(super) history: History,
 }
 
 impl Listing {
-    /// Asks for all leases.
-    pub(super) async fn read(connection: &Connection, keys: &Keys) -> Result<Self, CallError> {
-        let prefix = keys.subnets();
-        let response = connection
-            .call("list", &prefix, |client| {
-                let prefix = prefix.clone();
-                async move {
-                    let options = GetOptions::new().with_prefix();
-                    large(&client).get(prefix, Some(options)).await
-                }
-            })
-            .await?;
+    /// Reads the entries of an answer.
+    pub(super) fn new<'a>(
+        keys: &Keys,
+        raws: impl Iterator<Item = Raw<'a>>,
+        history: History,
+    ) -> Self {
         let mut listing = Self {
             entries: Vec::new(),
             foreign: Vec::new(),
-            history: History::of(response.header()),
+            newest: None,
+            history,
         };
-        for kv in response.kvs() {
-            match entry(keys, kv) {
+        for raw in raws {
+            if listing.since() < raw.created {
+                listing.newest = Some(Newest {
+                    path: raw.key.to_vec(),
+                    created: raw.created,
+                    grant: raw.grant,
+                });
+            }
+            match entry(keys, &raw) {
                 Ok(entry) => listing.entries.push(entry),
                 Err(unreadable) => listing.foreign.push(unreadable),
             }
         }
-        Ok(listing)
+        listing
+    }
+
+    /// The revision at which the last of these entries came into being; 0 without entries.
+    pub(super) fn since(&self) -> i64 {
+        self.newest.as_ref().map_or(0, |newest| newest.created)
     }
 
     /// The listing as the daemon wants it.
@@ -84,18 +92,37 @@ impl Listing {
     }
 }
 
+/// An entry below the leases, lease or not, as it came into being: its etcd lease has a random number, so it cannot be mistaken
+/// for another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Newest {
+    pub(super) path: Vec<u8>,
+    pub(super) created: i64,
+    pub(super) grant: i64,
+}
+
+/// An entry as etcd has it; the numbers as in [`Entry`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Raw<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) value: &'a [u8],
+    pub(super) revision: i64,
+    pub(super) created: i64,
+    pub(super) grant: i64,
+}
+
 /// What an entry of etcd says.
-pub(super) fn entry(keys: &Keys, kv: &KeyValue) -> Result<Entry, Unreadable> {
-    let key = match keys.parse(kv.key()) {
+pub(super) fn entry(keys: &Keys, raw: &Raw<'_>) -> Result<Entry, Unreadable> {
+    let key = match keys.parse(raw.key) {
         Ok(key) => key,
-        Err(reason) => return Err(unreadable(kv.key(), None, reason)),
+        Err(reason) => return Err(unreadable(raw.key, None, reason)),
     };
     Ok(Entry {
         key,
-        record: LeaseRecord::parse(kv.value()).map_err(|error| error.to_string()),
-        revision: kv.mod_revision(),
-        created: kv.create_revision(),
-        grant: kv.lease(),
+        record: LeaseRecord::parse(raw.value).map_err(|error| error.to_string()),
+        revision: raw.revision,
+        created: raw.created,
+        grant: raw.grant,
     })
 }
 

@@ -7,6 +7,7 @@ use ipam::{LeaseRecord, NetConf, Subnets};
 use tokio::sync::{mpsc, watch};
 
 mod acquire;
+mod client;
 mod config;
 mod connection;
 mod keep;
@@ -14,11 +15,15 @@ mod keys;
 mod leases;
 mod listing;
 mod peers;
+mod port;
+#[cfg(test)]
+mod simulation;
 
 pub use config::{EtcdConfig, Secret, Timing, endpoint_list};
 
 use super::backoff::{Backoff, Trouble};
 use super::{LeaseStore, OwnEvent, OwnLease, PeerEvent, StoreError};
+use client::EtcdClient;
 use connection::Connection;
 use keys::Keys;
 use leases::Leases;
@@ -29,7 +34,7 @@ const CONFIG_RETRY: Duration = Duration::from_secs(1);
 /// The leases in an etcd. Clones share the connections.
 #[derive(Clone)]
 pub struct EtcdStore {
-    leases: Arc<Leases>,
+    leases: Arc<Leases<EtcdClient>>,
 }
 
 impl EtcdStore {
@@ -41,15 +46,18 @@ impl EtcdStore {
         let keys = Keys::new(&config.prefix);
         let connection = Connection::new(config)?;
         Ok(Self {
-            leases: Arc::new(Leases { connection, keys }),
+            leases: Arc::new(Leases {
+                port: EtcdClient { connection, keys },
+            }),
         })
     }
 
     /// The network configuration, or what is wrong.
     async fn read_net_conf(&self) -> Result<NetConf, String> {
-        let key = self.leases.keys.config();
+        let key = self.leases.port.keys.config();
         let response = self
             .leases
+            .port
             .connection
             .call("read", &key, |mut client| {
                 let key = key.clone();
@@ -73,7 +81,7 @@ impl EtcdStore {
 
 impl LeaseStore for EtcdStore {
     async fn net_conf(&self) -> Result<NetConf, StoreError> {
-        let first = self.leases.connection.config().timing.retry_first;
+        let first = self.leases.port.connection.config().timing.retry_first;
         let mut backoff = Backoff::new(first, CONFIG_RETRY);
         let mut trouble = Trouble::new("reading the network configuration");
         loop {
@@ -107,6 +115,6 @@ impl LeaseStore for EtcdStore {
     }
 
     async fn watch_peers(&self, events: mpsc::Sender<PeerEvent>) {
-        peers::follow(&self.leases.connection, &self.leases.keys, &events).await;
+        peers::follow(&self.leases.port, &events).await;
     }
 }

@@ -6,39 +6,36 @@
 
 use std::time::Duration;
 
-use etcd_client::{Event, EventType, WatchOptions, WatchResponse};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info, warn};
+use tokio::time::Instant;
+use tracing::{info, warn};
 
-use super::connection::{Connection, reason_of};
-use super::keys::Keys;
-use super::listing::{self, History, Listing};
+use super::listing::{self, History};
+use super::port::{Change, News, Notice, Port, Scope, Watch, What};
 use crate::store::PeerEvent;
 use crate::store::backoff::{Backoff, Trouble};
 
 /// Follows the leases until the receiver of `events` is dropped.
-pub(super) async fn follow(connection: &Connection, keys: &Keys, events: &mpsc::Sender<PeerEvent>) {
-    let timing = &connection.config().timing;
+pub(super) async fn follow<P: Port>(port: &P, events: &mpsc::Sender<PeerEvent>) {
+    let timing = &port.config().timing;
     let mut follower = Follower {
-        connection,
-        keys,
+        port,
         events,
         settled_after: timing.retry_cap,
         left: None,
-        listing_due: Instant::now(),
+        listing_due: port.now(),
         backoff: Backoff::new(timing.retry_first, timing.retry_cap),
         trouble: Trouble::new("watching the leases"),
     };
     tokio::select! {
+        biased;
         () = events.closed() => {}
         () = follower.run() => {}
     }
 }
 
-struct Follower<'a> {
-    connection: &'a Connection,
-    keys: &'a Keys,
+struct Follower<'a, P> {
+    port: &'a P,
     events: &'a mpsc::Sender<PeerEvent>,
     /// A watch that lives that long has proved to work.
     settled_after: Duration,
@@ -62,7 +59,7 @@ enum Break {
     Reconnect(String),
 }
 
-impl Follower<'_> {
+impl<P: Port> Follower<'_, P> {
     async fn run(&mut self) {
         // Up to where everything has been delivered.
         let mut position: Option<History> = None;
@@ -89,17 +86,16 @@ impl Follower<'_> {
                 Break::Due => self.left = position.take(),
             }
             // After every break, also one that promises to go on at once: no reason may turn this into a hot loop.
-            self.backoff.wait().await;
+            self.port.pause(&mut self.backoff).await;
         }
     }
 
     async fn list(&mut self) -> Result<History, Break> {
-        let listing = Listing::read(self.connection, self.keys)
-            .await
-            .map_err(|error| Break::Reconnect(crate::store::StoreError::from(error).to_string()))?;
+        let listing = self.port.list().await;
+        let listing = listing.map_err(|error| Break::Reconnect(error.to_string()))?;
         let history = listing.history;
-        let (peers, skipped) = listing.into_peers(self.keys);
-        let timing = &self.connection.config().timing;
+        let (peers, skipped) = listing.into_peers(self.port.keys());
+        let timing = &self.port.config().timing;
         let other = self.left.take().filter(|left| !left.goes_on_in(&history));
         if let Some(left) = other {
             warn!(
@@ -115,44 +111,39 @@ impl Follower<'_> {
             for entry in skipped {
                 self.deliver(PeerEvent::Unreadable(entry)).await?;
             }
-            self.listing_due = Instant::now() + timing.grace;
+            self.listing_due = self.port.now() + timing.grace;
         } else {
             self.deliver(PeerEvent::Snapshot { peers, skipped }).await?;
             // Spread, or all hosts would go on listing at the moment at which etcd was restarted.
-            self.listing_due = Instant::now() + Backoff::new(timing.relist, timing.relist).delay();
+            let spread = &mut Backoff::new(timing.relist, timing.relist);
+            self.listing_due = self.port.now() + self.port.delay(spread);
         }
         Ok(history)
     }
 
     async fn watch(&mut self, position: &mut History) -> Break {
-        let options = WatchOptions::new()
-            .with_prefix()
-            .with_start_revision(position.revision + 1)
-            .with_progress_notify();
-        let opened = self.connection.watch(&self.keys.subnets(), options).await;
-        let (mut stream, at) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                return Break::Reconnect(crate::store::StoreError::from(error).to_string());
-            }
+        let opened = self.port.watch(Scope::AllSince(position.revision)).await;
+        let mut watch = match opened {
+            Ok(watch) => watch,
+            Err(error) => return Break::Reconnect(error.to_string()),
         };
-        let settles = sleep_until(Instant::now() + self.settled_after);
-        tokio::pin!(settles);
+        let settles_at = self.port.now() + self.settled_after;
         let mut settled = false;
         let broke = loop {
-            let message = tokio::select! {
-                message = stream.message() => message,
-                () = sleep_until(self.listing_due) => break Break::Due,
-                () = &mut settles, if !settled => {
+            let port = self.port;
+            let told = tokio::select! {
+                biased;
+                () = port.sleep_until(self.listing_due) => break Break::Due,
+                () = port.sleep_until(settles_at), if !settled => {
                     settled = true;
                     self.works();
                     continue;
                 }
+                told = watch.next() => told,
             };
-            let step = match message {
-                Ok(Some(response)) => self.take(&response, position).await,
-                Ok(None) => Err(Break::Reconnect("the watch ended".to_owned())),
-                Err(error) => Err(Break::Reconnect(reason_of(&error))),
+            let step = match told {
+                Ok(notice) => self.take(notice, position).await,
+                Err(reason) => Err(Break::Reconnect(reason)),
             };
             if let Err(broke) = step {
                 break broke;
@@ -160,33 +151,30 @@ impl Follower<'_> {
         };
         match broke {
             Break::Reconnect(reason) => {
-                self.connection.avoid(at).await;
-                let url = self.connection.url(at);
+                let url = self.port.abandon(watch).await;
                 Break::Reconnect(format!("etcd at {url}: {reason}"))
             }
             broke => broke,
         }
     }
 
-    /// Delivers what a response says and moves `position` behind it.
-    async fn take(
-        &mut self,
-        response: &WatchResponse,
-        position: &mut History,
-    ) -> Result<(), Break> {
-        if response.compact_revision() > 0 {
-            let reason = format!(
-                "etcd has compacted its history up to revision {}, the watch was at {}",
-                response.compact_revision(),
-                position.revision
-            );
-            return Err(Break::Relist(reason));
+    /// Delivers what a notice says and moves `position` behind it.
+    async fn take(&mut self, notice: Notice, position: &mut History) -> Result<(), Break> {
+        let Notice { history: now, news } = notice;
+        match &news {
+            News::Compacted(up_to) => {
+                let reason = format!(
+                    "etcd has compacted its history up to revision {up_to}, the watch was at {}",
+                    position.revision
+                );
+                return Err(Break::Relist(reason));
+            }
+            News::Cancelled(reason) => {
+                let reason = format!("it cancelled the watch: {reason}");
+                return Err(Break::Reconnect(reason));
+            }
+            News::Open | News::Changes(_) => {}
         }
-        if response.canceled() {
-            let reason = format!("it cancelled the watch: {}", response.cancel_reason());
-            return Err(Break::Reconnect(reason));
-        }
-        let now = History::of(response.header());
         if !position.goes_on_in(&now) {
             let reason = format!(
                 "etcd is at revision {}, before it was at {}",
@@ -195,40 +183,34 @@ impl Follower<'_> {
             return Err(Break::Relist(reason));
         }
         position.term = now.term;
-        if response.created() {
+        let News::Changes(changes) = news else {
             return Ok(());
-        }
-        for event in response.events() {
-            if let Some(event) = self.event(event) {
+        };
+        // The history tells the store's revision, which may be ahead of the changes told so far; only a notice without changes
+        // promises that there is nothing up to it.
+        let reached = changes
+            .last()
+            .map_or(now.revision, |last| last.revision.max(position.revision));
+        for change in changes {
+            if let Some(event) = self.event(change) {
                 self.deliver(event).await?;
             }
         }
-        // The header tells the store's revision, which may be ahead of the events sent so far; only a response without
-        // events (a progress notification) promises that there is nothing up to it.
-        let last = response.events().last().and_then(Event::kv);
-        position.revision =
-            last.map_or(now.revision, |kv| kv.mod_revision().max(position.revision));
+        position.revision = reached;
         self.works();
         Ok(())
     }
 
-    fn event(&self, event: &Event) -> Option<PeerEvent> {
-        let kv = event.kv()?;
-        if event.event_type() == EventType::Delete {
-            return match self.keys.parse(kv.key()) {
-                Ok(key) => Some(PeerEvent::Removed(key)),
-                Err(reason) => {
-                    let key = String::from_utf8_lossy(kv.key());
-                    debug!("{key} is gone, which was no lease: {reason}");
-                    None
-                }
-            };
+    fn event(&self, change: Change) -> Option<PeerEvent> {
+        match change.what {
+            What::Put(entry) => Some(match listing::peer(self.port.keys(), entry) {
+                Ok(lease) => PeerEvent::Changed(lease),
+                Err(unreadable) => PeerEvent::Unreadable(unreadable),
+            }),
+            What::Foreign(unreadable) => Some(PeerEvent::Unreadable(unreadable)),
+            What::Gone(key) => Some(PeerEvent::Removed(key)),
+            What::ForeignGone => None,
         }
-        let read = listing::entry(self.keys, kv).and_then(|entry| listing::peer(self.keys, entry));
-        Some(match read {
-            Ok(lease) => PeerEvent::Changed(lease),
-            Err(unreadable) => PeerEvent::Unreadable(unreadable),
-        })
     }
 
     async fn deliver(&self, event: PeerEvent) -> Result<(), Break> {
