@@ -13,13 +13,15 @@ use hostnet::{Change, Link, LinkIndex, Netlink, RouteKind, sysctl};
 
 use ipnetwork::IpNetwork;
 
-use crate::attachment::conf::{AttachmentConf, BridgeConf, Kind};
+use crate::attachment::conf::{AttachmentConf, Kind};
 use crate::attachment::name::Identity;
 use crate::attachment::{Plan, bridge, routed};
 use crate::deadline::Deadline;
 use crate::protocol::Error;
 use crate::protocol::result::Interface;
 use crate::{fresh, masquerade};
+
+mod segment;
 
 /// How many names are tried for the host end. Another one is needed only if a stranger bears a name with our hash.
 const NAMES: u32 = 4;
@@ -72,8 +74,10 @@ impl Connected {
                 await_addresses(&mut self.host, plan.gateways())
             }
             Kind::Bridge(conf) => {
-                self.inside(plan, &bridge::pod(plan, pod))?;
-                self.deadline.check()?;
+                if conf.pod_up {
+                    self.inside(plan, &bridge::pod(plan, pod))?;
+                    self.deadline.check()?;
+                }
                 // Last, since an end that is marked counts as complete.
                 self.host
                     .apply(&bridge::port(conf, plan, link.index))
@@ -81,7 +85,10 @@ impl Connected {
                 if conf.is_gateway {
                     await_addresses(&mut self.host, plan.gateways())?;
                 }
-                await_port(&mut self.host, link.index)
+                if conf.pod_up {
+                    await_port(&mut self.host, link.index)?;
+                }
+                Ok(())
             }
         }
     }
@@ -121,9 +128,11 @@ pub fn connect(
     deadline.check()?;
     let mut host = Netlink::open().map_err(Error::Netlink)?;
     let bridge = match &conf.kind {
-        Kind::Bridge(bridge) => Some(ensure_bridge(&mut host, bridge, plan)?),
+        Kind::Bridge(bridge) => Some(segment::ensure(&mut host, bridge, plan, conf.one_segment)?),
         Kind::Routed => {
-            share_segment(USUAL_BRIDGE)?;
+            if conf.one_segment {
+                segment::share(USUAL_BRIDGE)?;
+            }
             None
         }
     };
@@ -146,7 +155,7 @@ pub fn connect(
     deadline.check()?;
     let link = make_pair(&mut host, plan, bridge.as_ref(), &netns)?;
     let mut interfaces = Vec::with_capacity(3);
-    interfaces.extend(bridge.as_ref().map(bridge_interface));
+    interfaces.extend(bridge.as_ref().map(segment::interface));
     interfaces.push(plan.host_interface(link.mtu));
     interfaces.push(plan.pod_interface(&netns.path().to_string_lossy(), link.mtu));
     let mut connected = Connected {
@@ -216,57 +225,6 @@ pub fn find(
     Ok(None)
 }
 
-/// The bridge with all it needs; made if need be. One that another ADD made in the meantime is as good.
-fn ensure_bridge(host: &mut Netlink, conf: &BridgeConf, plan: &Plan) -> Result<Link, Error> {
-    let found = host.link_by_name(&conf.name).map_err(Error::Netlink)?;
-    let bridge = match found {
-        Some(found) => a_bridge(found)?,
-        None => {
-            let create = Change::AddLink(bridge::create(conf, &plan.addresses));
-            match host.apply_and_link(&[create], &conf.name) {
-                Ok(made) => made,
-                Err(refusals) if refusals.iter().all(hostnet::Refused::is_exists) => {
-                    let other = host.link_by_name(&conf.name).map_err(Error::Netlink)?;
-                    a_bridge(other.ok_or(Error::Refused(refusals))?)?
-                }
-                Err(refusals) => return Err(Error::Refused(refusals)),
-            }
-        }
-    };
-    let mut changes = Vec::new();
-    if bridge::is_unfinished(&bridge) {
-        guard(&conf.name)?;
-        share_segment(&conf.name)?;
-        changes.push(Change::SetLink(bridge::finish(bridge.index, plan.mtu)));
-    }
-    changes.extend(bridge::settle(conf, plan, &bridge));
-    if changes.is_empty() {
-        return Ok(bridge);
-    }
-    host.apply_and_link(&changes, &conf.name)
-        .map_err(Error::Refused)
-}
-
-fn a_bridge(link: Link) -> Result<Link, Error> {
-    if link.kind.as_deref() == Some("bridge") {
-        return Ok(link);
-    }
-    Err(Error::NotABridge {
-        name: link.name,
-        kind: link.kind.unwrap_or_else(|| "hardware".to_owned()),
-    })
-}
-
-/// Lets the host answer on the bridge for pods that are not on it: to bridged pods the whole subnet looks like
-/// one segment, but routed pods of the same host have their own links.
-fn share_segment(bridge: &str) -> Result<(), Error> {
-    if set_if_there(&format!("net/ipv4/conf/{bridge}/proxy_arp"), "1")? {
-        // Otherwise each answer is held back for up to 0.8 s.
-        set_if_there(&format!("net/ipv4/neigh/{bridge}/proxy_delay"), "0")?;
-    }
-    Ok(())
-}
-
 /// Waits until the host forwards what comes from a link that leads to pods. It was told so before, but another program that
 /// switches forwarding at the same moment can make the kernel leave all links out; then this one is switched by itself.
 fn await_forwarding(host: &mut Netlink, link: &Link, plan: &Plan) -> Result<(), Error> {
@@ -279,7 +237,7 @@ fn await_forwarding(host: &mut Netlink, link: &Link, plan: &Plan) -> Result<(), 
         Ok(link.is_none_or(|link| link.forwards_ipv4 != Some(false)))
     })?;
     if !settled {
-        set_if_there(&format!("net/ipv4/conf/{}/forwarding", link.name), "1")?;
+        segment::set_if_there(&format!("net/ipv4/conf/{}/forwarding", link.name), "1")?;
     }
     Ok(())
 }
@@ -401,30 +359,21 @@ fn eventually(mut holds: impl FnMut() -> Result<bool, Error>) -> Result<bool, Er
     Ok(true)
 }
 
-fn delete(host: &mut Netlink, link: LinkIndex, mut changes: Vec<Change>) -> Result<(), Error> {
+/// Removes a link after making these changes. One that is gone is fine.
+///
+/// # Errors
+///
+/// [`Error::Refused`]
+pub(crate) fn delete(
+    host: &mut Netlink,
+    link: LinkIndex,
+    mut changes: Vec<Change>,
+) -> Result<(), Error> {
     changes.push(Change::DeleteLink(link));
     match host.apply(&changes) {
         Err(refusals) if !refusals.iter().all(hostnet::Refused::is_not_found) => {
             Err(Error::Refused(refusals))
         }
         _ => Ok(()),
-    }
-}
-
-/// Whether the setting is there.
-fn set_if_there(setting: &str, value: &str) -> Result<bool, Error> {
-    match sysctl::write(setting, value) {
-        Ok(_) => Ok(true),
-        Err(error) if error.is_missing() => Ok(false),
-        Err(error) => Err(Error::Sysctl(error)),
-    }
-}
-
-fn bridge_interface(bridge: &Link) -> Interface {
-    Interface {
-        name: bridge.name.clone(),
-        mac: bridge.mac.map(|mac| mac.to_string()),
-        mtu: Some(bridge.mtu),
-        ..Interface::default()
     }
 }

@@ -115,6 +115,7 @@ fn execute(
     }
     match persona {
         Persona::Flannel => flannel(call, config, stdout),
+        Persona::Bridge | Persona::Ptp => personas::veth::run(persona, call, config, stdout),
         Persona::HostLocal => personas::host_local::run(call, &config()?, stdout),
         Persona::Loopback => personas::loopback::run(call, &config()?, stdout),
     }

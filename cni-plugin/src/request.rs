@@ -275,7 +275,12 @@ fn pod_address(
         },
         Kind::Routed => PodAddress {
             address,
-            prefix: if address.is_ipv4() { 32 } else { 128 },
+            prefix: match (conf.one_segment, address.is_ipv4()) {
+                // Alone the pod has the prefix of its subnet, all of which it reaches through the host.
+                (false, _) => prefix,
+                (true, true) => 32,
+                (true, false) => 128,
+            },
             gateway: gateway.or(usual),
         },
     }

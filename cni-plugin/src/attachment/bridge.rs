@@ -5,11 +5,13 @@
 //! already is fine; after a change of the host's subnet the new gateway address joins the old one, so that pods with
 //! old addresses live on; and the ADD does not fail because a port takes its time.
 
+use std::net::IpAddr;
+
 use hostnet::{Address, Bridge, Change, Link, LinkChange, LinkIndex, Mac, NewLink, NewLinkKind};
 
 use super::conf::BridgeConf;
 use super::name::{BRIDGE_ALIAS, mac_of};
-use super::{Plan, PodAddress, without_detection};
+use super::{Plan, PodAddress, network, without_detection};
 
 /// The bridge, for when it is not there. It stays down until it is [finished](finish), so that one whose maker was killed
 /// is known.
@@ -64,10 +66,37 @@ pub fn settle(conf: &BridgeConf, plan: &Plan, bridge: &Link) -> Vec<Change> {
     changes
 }
 
+/// The addresses of the bridge that stand in the way of a gateway's. One family of IPv4 is enough for a bridge, where IPv6 has
+/// many that do not overlap.
+pub fn in_the_way<'a>(plan: &Plan, present: &'a [Address]) -> Vec<&'a Address> {
+    let gateways: Vec<_> = plan
+        .addresses
+        .iter()
+        .filter_map(|pod| Some((pod.gateway?, pod.prefix)))
+        .collect();
+    let meets = |known: &Address, gateway: IpAddr, prefix: u8| {
+        let (known, wanted) = (
+            network(known.address, known.prefix),
+            network(gateway, prefix),
+        );
+        known.is_ipv4() == wanted.is_ipv4()
+            && (known.is_ipv4() || known.contains(wanted.ip()) || wanted.contains(known.ip()))
+    };
+    let blocks = |known: &&Address| {
+        let wanted = gateways.contains(&(known.address, known.prefix));
+        !wanted
+            && gateways
+                .iter()
+                .any(|&(gateway, prefix)| meets(known, gateway, prefix))
+    };
+    present.iter().filter(blocks).collect()
+}
+
 /// What the port needs beside its master.
 pub fn port(conf: &BridgeConf, plan: &Plan, link: LinkIndex) -> Vec<Change> {
     vec![Change::SetLink(LinkChange {
         hairpin: conf.hairpin.then_some(true),
+        isolated: conf.isolated.then_some(true),
         ..plan.mark(link)
     })]
 }

@@ -35,6 +35,9 @@ pub struct AttachmentConf {
     pub dns: Dns,
     /// Where addresses come from.
     pub ipam: IpamConf,
+    /// Whether bridged and routed pods of the host share a subnet, so that the host has to answer on the bridge for pods
+    /// that are not on it.
+    pub one_segment: bool,
 }
 
 /// The kind of attachment.
@@ -57,6 +60,24 @@ pub struct BridgeConf {
     pub hairpin: bool,
     /// `promiscMode`: the bridge takes in what is not for it.
     pub promiscuous: bool,
+    /// `portIsolation`: the pod reaches no other pod of the bridge that is isolated too.
+    pub isolated: bool,
+    /// `disableContainerInterface`, the other way round: the pod's end is switched on.
+    pub pod_up: bool,
+    /// What becomes of addresses of the bridge that stand in the way of the gateway's.
+    pub others: OtherAddresses,
+}
+
+/// What becomes of addresses of a bridge beside the gateway's: in IPv4 of all, in IPv6 of those whose subnets overlap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OtherAddresses {
+    /// They stay: pods that were attached before the host's subnet changed live on.
+    #[default]
+    Kept,
+    /// They are a reason to fail.
+    Refused,
+    /// They are taken away (`forceAddress`).
+    Replaced,
 }
 
 /// What the `host-local` plugin calls its config; of another IPAM plugin only the name, for its members are its own.
@@ -90,7 +111,7 @@ impl AttachmentConf {
     pub fn parse(object: &Object, args: &CniArgs) -> Result<Self, Error> {
         let root = Section::root(object);
         let kind = match root.string("type")?.unwrap_or_default() {
-            "bridge" => Kind::Bridge(BridgeConf::parse(&root)?),
+            "bridge" => Kind::Bridge(BridgeConf::parse(&root)?.with_addresses(&root)?),
             "ptp" => Kind::Routed,
             other => {
                 return Err(Error::UnsupportedValue {
@@ -101,39 +122,53 @@ impl AttachmentConf {
                 });
             }
         };
+        let ipam = IpamConf::parse(&root, args)?;
+        Ok(Self {
+            default_route: root.boolean("isDefaultGateway")?.unwrap_or(false),
+            one_segment: true,
+            ..Self::of(kind, &root, args, ipam)?
+        })
+    }
+
+    /// Reads what is the same for every kind, and leaves the pod without a default route of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongType`] and [`Error::InvalidConfig`].
+    pub fn of(
+        kind: Kind,
+        root: &Section<'_>,
+        args: &CniArgs,
+        ipam: IpamConf,
+    ) -> Result<Self, Error> {
         let dns = root
             .section("dns")?
             .map_or_else(|| Ok(Dns::default()), |dns| Dns::parse(&dns))?;
         Ok(Self {
             kind,
-            default_route: root.boolean("isDefaultGateway")?.unwrap_or(false),
+            default_route: false,
             mtu: root.number("mtu")?.filter(|mtu| *mtu != 0),
             ip_masq: root.boolean("ipMasq")?.unwrap_or(false),
             pod_networks: Vec::new(),
-            mac: mac(&root, args)?,
+            mac: mac(root, args)?,
             dns,
-            ipam: IpamConf::parse(&root, args)?,
+            ipam,
+            one_segment: false,
         })
     }
 }
 
 impl BridgeConf {
-    fn parse(root: &Section<'_>) -> Result<Self, Error> {
+    /// Reads the members of the plugin `bridge`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongType`], [`Error::InvalidConfig`] and [`Error::UnsupportedValue`].
+    pub fn parse(root: &Section<'_>) -> Result<Self, Error> {
         let flag = |key| root.boolean(key).map(Option::unwrap_or_default);
-        for (key, remedy) in [
-            (
-                "macspoofchk",
-                "use the routed attachment, where a pod cannot forge its address",
-            ),
-            (
-                "portIsolation",
-                "use a network policy, or the routed attachment",
-            ),
-            ("disableContainerInterface", "leave it out"),
-        ] {
-            if flag(key)? {
-                return Err(unsupported(root, key, "true", remedy));
-            }
+        if flag("macspoofchk")? {
+            let remedy = "use the routed attachment (ptp), where a pod cannot forge its address";
+            return Err(unsupported(root, "macspoofchk", "true", remedy));
         }
         if let Some(vlan) = root.number("vlan")?.filter(|vlan| *vlan != 0) {
             return Err(unsupported(root, "vlan", &vlan.to_string(), "leave it out"));
@@ -152,6 +187,9 @@ impl BridgeConf {
             is_gateway: flag("isGateway")? || flag("isDefaultGateway")?,
             hairpin: flag("hairpinMode")?,
             promiscuous: flag("promiscMode")?,
+            isolated: flag("portIsolation")?,
+            pod_up: !flag("disableContainerInterface")?,
+            others: OtherAddresses::default(),
         };
         if conf.hairpin && conf.promiscuous {
             return Err(Error::InvalidConfig {
@@ -161,6 +199,26 @@ impl BridgeConf {
             });
         }
         Ok(conf)
+    }
+}
+
+impl BridgeConf {
+    /// The same for pods that have addresses, which an interface that is off makes no use of.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnsupportedValue`].
+    pub fn with_addresses(self, root: &Section<'_>) -> Result<Self, Error> {
+        if self.pod_up {
+            return Ok(self);
+        }
+        let remedy = "leave it out, or attach without addresses (no `ipam`)";
+        Err(unsupported(
+            root,
+            "disableContainerInterface",
+            "true",
+            remedy,
+        ))
     }
 }
 

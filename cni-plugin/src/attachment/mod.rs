@@ -243,6 +243,11 @@ fn masked(given: IpNetwork) -> IpNetwork {
     network(given.network(), given.prefix())
 }
 
+/// The subnet that an address of a pod is of.
+pub(crate) fn subnet_of(pod: &PodAddress) -> IpNetwork {
+    masked(pod.network())
+}
+
 /// The scope with this number in rtnetlink (linux/rtnetlink.h, `enum rt_scope_t`).
 fn scope(number: u32) -> Option<Scope> {
     match u8::try_from(number).ok()? {

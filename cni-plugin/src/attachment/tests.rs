@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::conf::BridgeConf;
+use super::conf::{BridgeConf, OtherAddresses};
 use super::name::{BRIDGE_ALIAS, mac_of};
 use super::*;
 use hostnet::{Link, LinkName};
@@ -63,6 +63,9 @@ fn bridge_conf() -> BridgeConf {
         is_gateway: true,
         hairpin: true,
         promiscuous: false,
+        isolated: false,
+        pod_up: true,
+        others: OtherAddresses::Kept,
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::io::Write;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use ipam::host_local::{Given, HostLocal, PluginRanges};
 use ipam::pool::RangeError;
@@ -138,9 +139,17 @@ pub(crate) fn check(config: &Config, target: &Target) -> Result<(), Error> {
 }
 
 /// Releases what the target has. Only the directory has to be known for it, so it works when the rest of the config is broken.
+///
+/// A config of which no ADD can have made anything is refused as by the reference plugin, whose suite asks for it.
 pub(crate) fn del(config: &Config, target: &Target) -> Result<(), Error> {
-    store(config)?.release_all(&request::owner(target)?)?;
-    Ok(())
+    let released = store(config)?.release_all(&request::owner(target)?)?;
+    if !released.is_empty() {
+        return Ok(());
+    }
+    match Conf::parse(config, &CniArgs::default()) {
+        Err(error @ Error::TooManyAddresses { .. }) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Releases what none of the valid attachments has, unless it is very young.
@@ -150,6 +159,13 @@ pub(crate) fn gc(config: &Config) -> Result<(), Error> {
     };
     store(config)?.release_others(&order.valid, order.young)?;
     Ok(())
+}
+
+/// Who has got an address after this time.
+pub(super) fn younger(config: &Config, time: SystemTime) -> Result<Vec<Owner>, Error> {
+    let held = store(config)?.reservations_since(time)?;
+    let owners = held.iter().filter_map(|held| held.holder.as_ref()?.owner());
+    Ok(owners.collect())
 }
 
 /// Whether there is an address for one more.

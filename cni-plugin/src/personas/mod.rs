@@ -5,9 +5,12 @@
 //! config, the result and the state on disk of the plugin whose name it bears; what is foreign to `flannel` is here, what they
 //! share with it is not.
 
+mod addresses;
+mod conf;
 pub mod host_local;
 pub mod loopback;
 mod resolv_conf;
+pub mod veth;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -17,14 +20,24 @@ use std::path::Path;
 pub enum Persona {
     /// The plugin this program is named after, and the one it is under any name that is none of the others.
     Flannel,
+    /// `bridge`
+    Bridge,
     /// `host-local`
     HostLocal,
     /// `loopback`
     Loopback,
+    /// `ptp`
+    Ptp,
 }
 
 impl Persona {
-    const ALL: [Self; 3] = [Self::Flannel, Self::HostLocal, Self::Loopback];
+    const ALL: [Self; 5] = [
+        Self::Flannel,
+        Self::Bridge,
+        Self::HostLocal,
+        Self::Loopback,
+        Self::Ptp,
+    ];
 
     /// The plugin of the name that the process was started with (`argv[0]`).
     pub fn of(program: Option<&OsStr>) -> Self {
@@ -39,8 +52,10 @@ impl Persona {
     pub fn name(self) -> &'static str {
         match self {
             Self::Flannel => "flannel",
+            Self::Bridge => "bridge",
             Self::HostLocal => "host-local",
             Self::Loopback => "loopback",
+            Self::Ptp => "ptp",
         }
     }
 

@@ -206,7 +206,7 @@ fn is_alive(identity: &Identity, existing: &Attachment, now: &Details) -> Result
 }
 
 /// Behind another plugin, our part joins what that one reported.
-fn merge(previous: Option<AddResult>, ours: AddResult) -> AddResult {
+pub(crate) fn merge(previous: Option<AddResult>, ours: AddResult) -> AddResult {
     let Some(mut result) = previous else {
         return ours;
     };

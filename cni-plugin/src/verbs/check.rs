@@ -24,11 +24,7 @@ use crate::{request, sandbox};
 /// [`Error::Damaged`] with what is wrong, [`Error::Netns`] when the container is gone, [`Error::MissingKey`] when the
 /// runtime does not tell what the ADD reported.
 pub fn check(call: &Invocation, target: &Target, config: &Config) -> Result<(), Error> {
-    let expected = config.previous_result()?.ok_or_else(|| Error::MissingKey {
-        key: "prevResult".to_owned(),
-    })?;
-    let (netns, _) = sandbox::open(target, call.netns_override)?;
-    let identity = request::identity(config, target);
+    reported(config)?;
     let recorded = request::recorded(config, target)?;
     if let Some(recorded) = &recorded {
         delegated::check(call, target, config, recorded, Deadline::of_add())?;
@@ -36,12 +32,45 @@ pub fn check(call: &Invocation, target: &Target, config: &Config) -> Result<(), 
             return Ok(());
         }
     }
+    attachment(call, target, config, recorded.as_ref(), true)
+}
 
+/// The same for an attachment without a record, whose container's end is on or meant to be off.
+///
+/// # Errors
+///
+/// As above.
+pub(crate) fn pod(
+    call: &Invocation,
+    target: &Target,
+    config: &Config,
+    is_on: bool,
+) -> Result<(), Error> {
+    attachment(call, target, config, None, is_on)
+}
+
+fn attachment(
+    call: &Invocation,
+    target: &Target,
+    config: &Config,
+    recorded: Option<&Attachment>,
+    is_on: bool,
+) -> Result<(), Error> {
+    let expected = reported(config)?;
+    let (netns, _) = sandbox::open(target, call.netns_override)?;
+    let identity = request::identity(config, target);
     let mut host = Netlink::open().map_err(Error::Netlink)?;
-    let host_end = check_host(&mut host, &identity, recorded.as_ref(), &expected)?;
+    let host_end = check_host(&mut host, &identity, recorded, &expected)?;
     netns.enter().map_err(Error::Netns)?;
     let mut pod = Netlink::open().map_err(Error::Netlink)?;
-    check_pod(&mut pod, target, &host_end, &expected)
+    check_pod(&mut pod, target, &host_end, &expected, is_on)
+}
+
+/// What the ADD reported.
+fn reported(config: &Config) -> Result<AddResult, Error> {
+    config.previous_result()?.ok_or_else(|| Error::MissingKey {
+        key: "prevResult".to_owned(),
+    })
 }
 
 /// The host end, and the route to a routed pod.
@@ -99,11 +128,12 @@ fn check_pod(
     target: &Target,
     host_end: &Link,
     expected: &AddResult,
+    is_on: bool,
 ) -> Result<(), Error> {
     let ifname = &target.ifname;
     let link = pod.link_by_name(ifname).map_err(Error::Netlink)?;
     let link = link.ok_or_else(|| damaged(&format!("it has no interface {ifname}")))?;
-    if !link.up {
+    if is_on && !link.up {
         return Err(damaged(&format!("its interface {ifname} is down")));
     }
     if host_end.lower != Some(link.index) {

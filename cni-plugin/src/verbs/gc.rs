@@ -59,7 +59,7 @@ pub fn gc(call: &Invocation, config: &Config) -> Result<(), Error> {
             first = first.or(outcome.err());
         }
     }
-    first = first.or(collect_unrecorded(config, &valid).err());
+    first = first.or(collect_links(config, &valid).err());
     first = first.or(pass_on(call, config).err());
     first.map_or(Ok(()), Err)
 }
@@ -166,8 +166,12 @@ fn pass_on(call: &Invocation, config: &Config) -> Result<(), Error> {
     }
 }
 
-/// Links of the network whose record is lost. Only here all links are looked at.
-fn collect_unrecorded(config: &Config, valid: &[Owner]) -> Result<(), Error> {
+/// Links of the network that no record knows, and nobody needs. Only here all links are looked at.
+///
+/// # Errors
+///
+/// Whatever the kernel refuses, and [`Error::Pool`].
+pub(crate) fn collect_links(config: &Config, valid: &[Owner]) -> Result<(), Error> {
     let mut host = Netlink::open().map_err(Error::Netlink)?;
     for link in host.links().map_err(Error::Netlink)? {
         let Some(identity) = link.alias.as_deref().and_then(Identity::of_alias) else {

@@ -69,6 +69,8 @@ pub struct LinkChange {
     pub no_ipv6_link_local: bool,
     /// Whether a bridge port sends a packet back out of where it came from.
     pub hairpin: Option<bool>,
+    /// Whether a bridge port exchanges packets only with ports that are not isolated. A kernel before 4.18 passes it over.
+    pub isolated: Option<bool>,
     /// Whether it takes in packets for other stations.
     pub promiscuous: Option<bool>,
 }
@@ -86,6 +88,7 @@ impl LinkChange {
             alias: None,
             no_ipv6_link_local: false,
             hairpin: None,
+            isolated: None,
             promiscuous: None,
         }
     }
@@ -112,13 +115,19 @@ impl LinkChange {
             messages.push(RouteNetlinkMessage::SetLink(message));
         }
         let plain = self.plain();
-        if plain != self.base().build() || (messages.is_empty() && self.hairpin.is_none()) {
+        if plain != self.base().build() || (messages.is_empty() && !self.is_of_port()) {
             messages.push(RouteNetlinkMessage::SetLink(plain));
         }
-        if let Some(hairpin) = self.hairpin {
+        if self.is_of_port() {
             // Settings of a port are looked up before the master of the same message is set, and only this message type
             // takes them.
-            let mut port = LinkBridgePort::new(0).hairpin(hairpin);
+            let mut port = LinkBridgePort::new(0);
+            if let Some(hairpin) = self.hairpin {
+                port = port.hairpin(hairpin);
+            }
+            if let Some(isolated) = self.isolated {
+                port = port.isolated(isolated);
+            }
             port = match &self.link {
                 LinkName::Index(LinkIndex(index)) => port.index(*index),
                 LinkName::Name(name) => port.name(name),
@@ -126,6 +135,11 @@ impl LinkChange {
             messages.push(RouteNetlinkMessage::NewLink(port.build()));
         }
         messages
+    }
+
+    /// Whether it alters the link as the port of a bridge.
+    fn is_of_port(&self) -> bool {
+        self.hairpin.is_some() || self.isolated.is_some()
     }
 
     fn base(&self) -> LinkMessageBuilder<LinkUnspec> {
@@ -185,6 +199,7 @@ impl fmt::Display for LinkChange {
         }
         for (switch, on, off) in [
             (self.hairpin, " hairpin on", " hairpin off"),
+            (self.isolated, " isolated on", " isolated off"),
             (self.promiscuous, " promisc on", " promisc off"),
             (self.up, " up", " down"),
         ] {

@@ -35,6 +35,9 @@ fn defaults_are_those_of_the_reference_bridge() {
             is_gateway: false,
             hairpin: false,
             promiscuous: false,
+            isolated: false,
+            pod_up: true,
+            others: OtherAddresses::Kept,
         }
     );
 }
@@ -55,7 +58,6 @@ fn what_is_not_done_is_refused_and_named() {
         (r#""vlan":7,"#, "vlan"),
         (r#""vlanTrunk":[{"id":1}],"#, "vlanTrunk"),
         (r#""macspoofchk":true,"#, "macspoofchk"),
-        (r#""portIsolation":true,"#, "portIsolation"),
         (
             r#""disableContainerInterface":true,"#,
             "disableContainerInterface",

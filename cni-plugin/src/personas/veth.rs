@@ -1,0 +1,229 @@
+//! The plugins `bridge` and `ptp`: a veth pair into the container, whose host end is a port of a bridge or has a route of its own.
+//!
+//! They make what `flannel` makes ([`crate::attachment`]), from their own config, and with addresses from the IPAM plugin it names.
+//! Nothing is recorded: the host end is found by its name, which follows from the attachment, and known by its mark. So a DEL
+//! needs no namespace, and a pod that the reference plugin attached is detached by its interface in the container.
+
+use std::io::Write;
+
+use hostnet::netns::Netns;
+use hostnet::{Change, Netlink};
+use ipam::pool::Details;
+use ipnetwork::IpNetwork;
+
+use super::Persona;
+use super::addresses::{Addresses, Given};
+use super::conf;
+use crate::attachment::conf::AttachmentConf;
+use crate::attachment::name::Identity;
+use crate::attachment::{Plan, subnet_of};
+use crate::connect::{self, Connected};
+use crate::deadline::Deadline;
+use crate::protocol::result::AddResult;
+use crate::protocol::{Config, Error, Invocation, Request, Target};
+use crate::verbs::add::merge;
+use crate::verbs::{check, gc};
+use crate::{Made, masquerade, request, sandbox, tell};
+
+/// Carries a call out.
+pub(crate) fn run(
+    persona: Persona,
+    call: &Invocation,
+    config: impl FnOnce() -> Result<Config, Error>,
+    stdout: &mut impl Write,
+) -> Result<(), Error> {
+    match &call.request {
+        Request::Add(target) => {
+            let deadline = Deadline::of_add();
+            let config = config()?;
+            let attached = add(persona, call, target, &config, deadline)?;
+            tell(attached, &config, stdout)
+        }
+        Request::Check(target) => {
+            let config = config()?;
+            Addresses::of(&config)?.check(call, &config, target)?;
+            check::pod(call, target, &config, conf::is_on(&config)?)
+        }
+        Request::Del(target) => {
+            let deadline = Deadline::of_del();
+            del(call, target, &config()?, deadline)
+        }
+        Request::Gc => collect(call, &config()?),
+        Request::Status => {
+            let config = config()?;
+            conf::read(persona, &config, &call.args)?;
+            Addresses::of(&config)?.status(call, &config)
+        }
+        Request::Version => Ok(()),
+    }
+}
+
+/// An attachment that was made.
+struct Attached {
+    result: AddResult,
+    connected: Connected,
+    given: Given,
+}
+
+impl Made for Attached {
+    fn result(&self) -> &AddResult {
+        &self.result
+    }
+
+    fn undo(mut self) -> Result<(), Error> {
+        self.connected.undo()?;
+        self.given.undo()
+    }
+}
+
+fn add(
+    persona: Persona,
+    call: &Invocation,
+    target: &Target,
+    config: &Config,
+    deadline: Deadline,
+) -> Result<Attached, Error> {
+    let (netns, _) = sandbox::open(target, call.netns_override)?;
+    let previous = config.previous_result()?;
+    let conf = conf::read(persona, config, &call.args)?;
+    let dns = conf::name_servers(config)?;
+    let identity = request::identity(config, target);
+    refuse_second(&identity, target, &netns)?;
+    let given = Addresses::of(config)?.add(call, config, target, deadline)?;
+    match attach(call, &conf, &identity, &given, netns, deadline) {
+        Ok((result, connected)) => Ok(Attached {
+            result: merge(
+                previous,
+                AddResult {
+                    dns: dns.unwrap_or(result.dns),
+                    ..result
+                },
+            ),
+            connected,
+            given,
+        }),
+        Err(error) => Err(error.after_undoing(given.undo())),
+    }
+}
+
+/// A link that is marked is complete, and in use.
+fn refuse_second(identity: &Identity, target: &Target, netns: &Netns) -> Result<(), Error> {
+    let mut host = Netlink::open().map_err(Error::Netlink)?;
+    match connect::find(&mut host, identity, None)? {
+        Some(link) if identity.marks(&link) => Err(Error::InterfaceExists {
+            ifname: target.ifname.clone(),
+            netns: netns.path().to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Puts the pair in place.
+fn attach(
+    call: &Invocation,
+    conf: &AttachmentConf,
+    identity: &Identity,
+    given: &Given,
+    netns: Netns,
+    deadline: Deadline,
+) -> Result<(AddResult, Connected), Error> {
+    let given_result = given.result();
+    if given_result.ips.is_empty() && !matches!(given, Given::Nothing) {
+        return Err(Error::NoAddressGiven);
+    }
+    let details = Details {
+        pod: request::pod(&call.args),
+        ..Details::default()
+    };
+    let given = request::given_by_plugin(conf, given_result);
+    let mut plan = request::plan(identity, conf, &details, &given);
+    if conf.ip_masq {
+        masquerade(conf, &plan)?;
+    }
+    let conf = AttachmentConf {
+        ip_masq: false,
+        ..conf.clone()
+    };
+    let connected = connect::connect(&mut plan, &conf, netns, deadline)?;
+    let pod = connected.interfaces.len() - 1;
+    let result = AddResult {
+        ips: plan.ips(pod),
+        interfaces: connected.interfaces.clone(),
+        routes: plan.routes,
+        dns: given.dns,
+    };
+    Ok((result, connected))
+}
+
+/// What pods send out of their subnet is masqueraded by one table for each subnet: the same for all its pods, so that an ADD
+/// mostly finds it there and a DEL need not count who is left.
+fn masquerade(conf: &AttachmentConf, plan: &Plan) -> Result<(), Error> {
+    let network = &plan.identity.network;
+    let ranges = conf.ipam.range_sets.iter().flatten();
+    let ranges: Vec<IpNetwork> = ranges.map(|range| range.subnet.into()).collect();
+    if !ranges.is_empty() {
+        return masquerade::ensure(&masquerade::tables(network, &ranges, &[]));
+    }
+    for pod in &plan.addresses {
+        let subnet = subnet_of(pod);
+        let name = format!("{network}-{}-{}", subnet.ip(), subnet.prefix()).replace(':', "-");
+        masquerade::ensure(&masquerade::tables(&name, &[subnet], &[]))?;
+    }
+    Ok(())
+}
+
+fn del(
+    call: &Invocation,
+    target: &Target,
+    config: &Config,
+    deadline: Deadline,
+) -> Result<(), Error> {
+    let identity = request::identity(config, target);
+    let mut host = Netlink::open().map_err(Error::Netlink)?;
+    let found = connect::find(&mut host, &identity, None)?;
+    match found {
+        Some(link) => connect::delete(&mut host, link.index, Vec::new())?,
+        None => unlink(target)?,
+    }
+    deadline.check()?;
+    Addresses::of(config)?.del(call, config, target, deadline)
+}
+
+/// Removes the container's end of a pair that bears no mark: the reference plugin made it. What is no veth is not its work.
+/// Enters the container's namespace.
+fn unlink(target: &Target) -> Result<(), Error> {
+    let Some(netns) = sandbox::open_if_there(target)? else {
+        return Ok(());
+    };
+    let here = Netns::current().map_err(Error::Netns)?;
+    netns.enter().map_err(Error::Netns)?;
+    let removed = unlink_here(&target.ifname);
+    // An IPAM plugin that is run next belongs on the host.
+    here.enter().map_err(Error::Netns)?;
+    removed
+}
+
+fn unlink_here(ifname: &str) -> Result<(), Error> {
+    let mut pod = Netlink::open().map_err(Error::Netlink)?;
+    let found = pod.link_by_name(ifname).map_err(Error::Netlink)?;
+    match found.filter(|link| link.kind.as_deref() == Some("veth")) {
+        Some(link) => connect::delete(&mut pod, link.index, Vec::<Change>::new()),
+        None => Ok(()),
+    }
+}
+
+/// Detaches what the runtime no longer knows of, and has its addresses given back.
+fn collect(call: &Invocation, config: &Config) -> Result<(), Error> {
+    let Some(order) = gc::Order::of(config)? else {
+        return Ok(());
+    };
+    let addresses = Addresses::of(config)?;
+    let spared = match addresses {
+        Addresses::HostLocal => super::host_local::younger(config, order.young)?,
+        _ => Vec::new(),
+    };
+    let valid: Vec<_> = order.valid.iter().chain(&spared).cloned().collect();
+    let links = gc::collect_links(config, &valid);
+    let given = addresses.gc(call, config);
+    links.and(given)
+}
