@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use hostnet::netns::Netns;
-use ipam::pool::{Details, ForeignPlugin, RangeSet};
+use ipam::pool::{Details, ForeignPlugin, Making, RangeSet};
 use ipam::{Attachment, Owner, Pool, PoolError};
 
 use crate::attachment::conf::AttachmentConf;
@@ -48,10 +48,10 @@ struct Ipam<'a> {
 }
 
 /// What was reserved.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Reserved {
-    /// The record.
-    pub attachment: Attachment,
+    /// The record, held as long as the attachment is being made.
+    pub making: Making,
     /// What the pod is to have.
     pub given: Given,
 }
@@ -109,17 +109,19 @@ impl<'a> Addresses<'a> {
     ) -> Result<Reserved, Error> {
         let reserved = match &self.source {
             Source::Pool { sets, requested } => {
-                let attachment = self.reserve_here(owner, sets, requested, details, deadline)?;
+                let making = self.reserve_here(owner, sets, requested, details, deadline)?;
                 Reserved {
-                    given: request::given_by_pool(conf, &attachment),
-                    attachment,
+                    given: request::given_by_pool(conf, &making.attachment),
+                    making,
                 }
             }
             Source::Plugin(ipam) => self.reserve_there(ipam, owner, conf, details, deadline)?,
         };
         match self.scratch.write(self.delegate) {
             Ok(()) => Ok(reserved),
-            Err(error) => Err(error.after_undoing(self.release(&reserved.attachment, deadline))),
+            Err(error) => {
+                Err(error.after_undoing(self.release(&reserved.making.attachment, deadline)))
+            }
         }
     }
 
@@ -130,11 +132,11 @@ impl<'a> Addresses<'a> {
         requested: &[IpAddr],
         details: &Details,
         deadline: Deadline,
-    ) -> Result<Attachment, Error> {
+    ) -> Result<Making, Error> {
         let mut looked_again = false;
         loop {
             deadline.check()?;
-            let reserved = match self.pool.reserve(owner, sets, requested, details.clone()) {
+            let reserved = match self.pool.begin(owner, sets, requested, details.clone()) {
                 // host-local may have released some in the meantime, of which it tells nobody.
                 Err(PoolError::Exhausted { .. }) if !looked_again => {
                     looked_again = true;
@@ -143,7 +145,7 @@ impl<'a> Addresses<'a> {
                 }
                 other => other?,
             };
-            match self.mirror.note(&reserved) {
+            match self.mirror.note(&reserved.attachment) {
                 Ok(true) => return Ok(reserved),
                 Ok(false) => {
                     // Looking at all of host-local's reservations again finds the one that was in the way.
@@ -168,7 +170,7 @@ impl<'a> Addresses<'a> {
             foreign: Some(foreign(&ipam.plugin, ipam.config)?),
             ..details.clone()
         };
-        let attachment = self.pool.record(owner, details)?;
+        let making = self.pool.begin_foreign(owner, details)?;
         let given = ipam.plugin.add(ipam.target, ipam.config, limit);
         let given = given.and_then(|result| {
             if result.ips.is_empty() {
@@ -181,9 +183,9 @@ impl<'a> Addresses<'a> {
             Ok(request::given_by_plugin(conf, result))
         });
         match given {
-            Ok(given) => Ok(Reserved { attachment, given }),
+            Ok(given) => Ok(Reserved { making, given }),
             // It may have been killed with an address in its hands.
-            Err(error) => Err(error.after_undoing(self.release(&attachment, deadline))),
+            Err(error) => Err(error.after_undoing(self.release(&making.attachment, deadline))),
         }
     }
 

@@ -3,7 +3,7 @@
 //! What it was told is recorded before it is told, so that whatever it may have begun can be taken back by a DEL with the
 //! same config, even after a kill, or when the config on stdin is another one by then.
 
-use ipam::pool::{Details, Kind, NetnsIdentity};
+use ipam::pool::{Details, Kind, Making, NetnsIdentity};
 use ipam::{Attachment, Pool, PoolError};
 
 use crate::addresses;
@@ -16,6 +16,7 @@ use crate::protocol::{Config, Error, Invocation, Target, Verb};
 use crate::request::{self, By, Delegation};
 use crate::scratch::Scratch;
 use crate::takedown::{self, Takedown};
+use crate::verbs::add;
 
 /// The key by which a runtime tells what an ADD reported.
 const PREVIOUS: &str = "prevResult";
@@ -27,7 +28,7 @@ pub struct Delegated {
     config: Object,
     target: Target,
     pool: Pool,
-    recorded: Attachment,
+    making: Making,
     scratch: Scratch,
     deadline: Deadline,
 }
@@ -42,8 +43,13 @@ impl Delegated {
         let limit = self.deadline.rest();
         takedown::order_del(&self.plugin, &self.config, &self.target, limit)?;
         self.scratch.remove()?;
-        self.pool.release(&self.recorded.owner)?;
+        self.pool.release(&self.making.attachment.owner)?;
         Ok(())
+    }
+
+    /// The record, held as long as the attachment is being made.
+    pub fn making(&self) -> &Making {
+        &self.making
     }
 }
 
@@ -70,16 +76,10 @@ pub fn add(
         foreign: Some(addresses::foreign(&plugin, &delegate)?),
         ..Details::default()
     };
-    let recorded = match pool.record(&owner, details.clone()) {
+    let making = match pool.begin_foreign(&owner, details.clone()) {
         Err(PoolError::Duplicate { existing }) => {
-            // Only the delegate knows what is there. A container has one namespace only, so that another one means that
-            // the container was restarted.
-            if existing
-                .details
-                .netns
-                .as_ref()
-                .is_some_and(|old| (old.dev, old.ino) == (netns.dev, netns.ino))
-            {
+            // Whether it still stands only the delegate knows.
+            if add::is_taken(pool.stage(&owner)?, &existing, Some(&netns))? {
                 return Err(PoolError::Duplicate { existing }.into());
             }
             let takedown = Takedown {
@@ -89,7 +89,7 @@ pub fn add(
             takedown.carry_out(&existing, target)?;
             Mirror::of(config)?.forget(&existing)?;
             pool.release(&owner)?;
-            pool.record(&owner, details)?
+            pool.begin_foreign(&owner, details)?
         }
         other => other?,
     };
@@ -98,7 +98,7 @@ pub fn add(
         config: delegate,
         target: target.clone(),
         pool,
-        recorded,
+        making,
         scratch: Scratch::of(config, target),
         deadline,
     };

@@ -150,6 +150,9 @@ trait Made {
 
     /// Takes it back.
     fn undo(self) -> Result<(), Error>;
+
+    /// Notes that the runtime knows of it.
+    fn told(&self) {}
 }
 
 /// Tells the runtime of what was made. What it was not told it cannot make use of, so then it is taken back.
@@ -161,6 +164,7 @@ fn tell(made: impl Made, config: &Config, stdout: &mut impl Write) -> Result<(),
     if let Err(error) = told {
         return Err(error.after_undoing(made.undo()));
     }
+    made.told();
     // The process ends now, and the kernel closes everything at once.
     std::mem::forget(made);
     Ok(())

@@ -15,14 +15,14 @@
 //! attachment over or to release it.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 mod attachment;
+mod boot;
 mod disk;
 mod error;
 #[cfg(feature = "fuzzing")]
@@ -30,6 +30,7 @@ mod error;
 pub mod fuzzing;
 mod layout;
 mod lock;
+mod making;
 mod owner;
 mod pick;
 #[cfg(test)]
@@ -43,14 +44,16 @@ mod slots;
 mod tests;
 
 pub use attachment::{Attachment, Details, ForeignPlugin, HeldAddress, Kind, NetnsIdentity, Pod};
+pub use boot::BootId;
 pub use error::PoolError;
+pub use making::{Making, Stage};
 pub(crate) use owner::check_network;
 pub use owner::{NameError, Owner};
 pub use range::{Range, RangeError, RangeSet, RangeSpec};
 pub(crate) use range::{check as check_ranges, from_bits, to_bits};
 
 use disk::Disk;
-use layout::{BOOT_ID_LEN, Slot};
+use layout::Slot;
 use session::Session;
 
 /// Where pools are kept unless told otherwise. A reboot empties it, as it ends every pod.
@@ -61,9 +64,6 @@ pub const DEFAULT_COOLDOWN: Duration = Duration::from_secs(30);
 
 /// How long the lock is waited for: less than any runtime waits for a CNI program.
 pub const DEFAULT_LOCK_WAIT: Duration = Duration::from_secs(8);
-
-/// Where the kernel tells the present boot; it is the same in every namespace.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// How a pool behaves, and where it gets from what is not on disk.
 #[derive(Clone)]
@@ -101,52 +101,6 @@ impl fmt::Debug for Options {
             .field("cooldown", &self.cooldown)
             .field("boot_id", &self.boot_id)
             .finish_non_exhaustive()
-    }
-}
-
-/// A boot of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BootId(String);
-
-impl BootId {
-    /// A boot known by this text, of which the first 64 bytes count.
-    #[must_use]
-    pub fn new(text: &str) -> Self {
-        let mut end = text.len().min(BOOT_ID_LEN);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        Self(text[..end].to_owned())
-    }
-
-    /// The present boot.
-    ///
-    /// # Errors
-    ///
-    /// [`PoolError::BootId`].
-    pub fn current() -> Result<Self, PoolError> {
-        let refused = |source| PoolError::BootId { source };
-        // One read is enough: the kernel hands the whole text out at once.
-        let mut bytes = [0; BOOT_ID_LEN];
-        let read = File::open(BOOT_ID)
-            .and_then(|mut file| file.read(&mut bytes))
-            .map_err(refused)?;
-        match std::str::from_utf8(&bytes[..read]).map(str::trim) {
-            Ok(text) if !text.is_empty() => Ok(Self::new(text)),
-            _ => Err(refused(io::ErrorKind::InvalidData.into())),
-        }
-    }
-
-    fn bytes(&self) -> [u8; BOOT_ID_LEN] {
-        let mut bytes = [0; BOOT_ID_LEN];
-        bytes[..self.0.len()].copy_from_slice(self.0.as_bytes());
-        bytes
-    }
-}
-
-impl fmt::Display for BootId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -212,56 +166,69 @@ impl Pool {
         requested: &[IpAddr],
         details: Details,
     ) -> Result<Attachment, PoolError> {
+        let making = self.begin(owner, sets, requested, details)?;
+        Ok(making.attachment)
+    }
+
+    /// The same for an attachment that is still to be made: until it is [complete](Making::complete) others see that it is not.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::reserve`].
+    pub fn begin(
+        &self,
+        owner: &Owner,
+        sets: &[RangeSet],
+        requested: &[IpAddr],
+        details: Details,
+    ) -> Result<Making, PoolError> {
         range::check(sets)?;
         let lock = self.lock()?;
+        let now = self.now();
+        let attachment = self.new_attachment(owner, details, now)?;
+        Session::new(self, lock, millis(now)).reserve(attachment, sets, requested)
+    }
+
+    /// The same for an attachment whose addresses, if it has any, are not the pool's.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::Duplicate`] if the owner has an attachment already; [`PoolError::Busy`], [`PoolError::Corrupt`],
+    /// [`PoolError::Io`].
+    pub fn begin_foreign(&self, owner: &Owner, details: Details) -> Result<Making, PoolError> {
+        let _lock = self.lock()?;
+        let attachment = self.new_attachment(owner, details, self.now())?;
+        let record = records::write(&self.disk, &attachment)?;
+        Ok(Making::new(attachment, record))
+    }
+
+    fn new_attachment(
+        &self,
+        owner: &Owner,
+        details: Details,
+        now: Duration,
+    ) -> Result<Attachment, PoolError> {
         if let Some(existing) = self.attachment(owner)? {
             return Err(PoolError::Duplicate {
                 existing: Box::new(existing),
             });
         }
-        let now = self.now();
-        let attachment = Attachment {
+        Ok(Attachment {
             owner: owner.clone(),
             network: self.network.clone(),
             addresses: Vec::new(),
             details,
             boot_id: self.boot_id.to_string(),
             created: now.as_secs(),
-        };
-        Session::new(self, lock, millis(now)).reserve(attachment, sets, requested)
+        })
     }
 
-    /// Records an attachment whose addresses, if it has any, are not the pool's.
-    ///
-    /// # Errors
-    ///
-    /// [`PoolError::Duplicate`] if the owner has an attachment already; [`PoolError::Busy`], [`PoolError::Corrupt`],
-    /// [`PoolError::Io`].
-    pub fn record(&self, owner: &Owner, details: Details) -> Result<Attachment, PoolError> {
-        let _lock = self.lock()?;
-        if let Some(existing) = self.attachment(owner)? {
-            return Err(PoolError::Duplicate {
-                existing: Box::new(existing),
-            });
-        }
-        let attachment = Attachment {
-            owner: owner.clone(),
-            network: self.network.clone(),
-            addresses: Vec::new(),
-            details,
-            boot_id: self.boot_id.to_string(),
-            created: self.now().as_secs(),
-        };
-        records::write(&self.disk, &attachment)?;
-        Ok(attachment)
-    }
-
-    /// Lets an owner keep its addresses for a new life of its interface, as after an attempt that was cut short.
+    /// Lets an owner keep its addresses for a new life of its interface, or records what has become of one that is being made.
     ///
     /// # Errors
     ///
     /// [`PoolError::Absent`] if it holds none; [`PoolError::Busy`], [`PoolError::Corrupt`], [`PoolError::Io`].
-    pub fn take_over(&self, owner: &Owner, details: Details) -> Result<Attachment, PoolError> {
+    pub fn take_over(&self, owner: &Owner, details: Details) -> Result<Making, PoolError> {
         let _lock = self.lock()?;
         let Some(existing) = self.attachment(owner)? else {
             return Err(PoolError::Absent {
@@ -274,8 +241,17 @@ impl Pool {
             created: self.now().as_secs(),
             ..existing
         };
-        records::write(&self.disk, &attachment)?;
-        Ok(attachment)
+        let record = records::write(&self.disk, &attachment)?;
+        Ok(Making::new(attachment, record))
+    }
+
+    /// How far the attachment of an owner has come; nothing if it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::Io`].
+    pub fn stage(&self, owner: &Owner) -> Result<Option<Stage>, PoolError> {
+        making::stage(&self.disk, owner)
     }
 
     /// Gives an owner's addresses back and tells what it held; nothing if it held none.

@@ -74,6 +74,7 @@ netns_tests::tests![
     del_calls_whom_the_add_called,
     what_a_faulty_delegate_began_is_taken_back,
     a_delegate_that_hangs_is_killed,
+    an_add_at_work_is_not_taken_over,
     a_delegate_is_asked_whether_all_is_well,
     a_delegate_is_asked_for_its_status,
     a_delegate_collects_too,

@@ -164,6 +164,14 @@ pub enum Error {
         /// Path of the container's namespace.
         netns: PathBuf,
     },
+    /// Another process makes the same attachment.
+    #[error(
+        "{owner} is just being attached by another process: wait until it ends, or end it, and try again"
+    )]
+    BeingAttached {
+        /// Container and interface.
+        owner: String,
+    },
     /// An attachment is not as it was made.
     #[error("the container is no longer attached as it was: {what}; start it anew")]
     Damaged {

@@ -6,7 +6,7 @@
 
 use hostnet::Netlink;
 use hostnet::netns::Netns;
-use ipam::pool::{Details, NetnsIdentity};
+use ipam::pool::{Details, Making, NetnsIdentity, Stage};
 use ipam::{Attachment, Owner, Pool, PoolError};
 
 use crate::addresses::{Addresses, Reserved};
@@ -41,7 +41,7 @@ enum Made<'a> {
 struct Attached<'a> {
     connected: Connected,
     addresses: Addresses<'a>,
-    attachment: Attachment,
+    making: Making,
     deadline: Deadline,
 }
 
@@ -54,10 +54,20 @@ impl crate::Made for Added<'_> {
         match self.made {
             Made::ByUs(mut ours) => {
                 ours.connected.undo()?;
-                ours.addresses.release(&ours.attachment, ours.deadline)
+                let attachment = &ours.making.attachment;
+                ours.addresses.release(attachment, ours.deadline)
             }
             Made::ByOther(theirs) => theirs.undo(),
         }
+    }
+
+    fn told(&self) {
+        let making = match &self.made {
+            Made::ByUs(ours) => &ours.making,
+            Made::ByOther(theirs) => theirs.making(),
+        };
+        // Without this it is taken for one that was cut short, and made anew if the runtime asks for it again.
+        let _ = making.complete();
     }
 }
 
@@ -124,12 +134,13 @@ impl<'a> Task<'a> {
         let Self { conf, identity, .. } = self;
         let addresses = Addresses::of(conf, self.delegate, self.call, self.target, self.config)?;
         let details = request::details(conf, self.call, Some(record), &identity.host_name(0));
-        let Reserved { attachment, given } = self.reserve(&addresses, &details)?;
-        let mut plan = request::plan(identity, conf, &attachment.details, &given);
-        let connected = match self.attach(&mut plan, netns, addresses.pool(), &attachment) {
+        let Reserved { mut making, given } = self.reserve(&addresses, &details)?;
+        let mut plan = request::plan(identity, conf, &making.attachment.details, &given);
+        let connected = match self.attach(&mut plan, netns, addresses.pool(), &mut making) {
             Ok(connected) => connected,
             Err(error) => {
-                return Err(error.after_undoing(addresses.release(&attachment, self.deadline)));
+                let released = addresses.release(&making.attachment, self.deadline);
+                return Err(error.after_undoing(released));
             }
         };
         let pod = connected.interfaces.len() - 1;
@@ -142,7 +153,7 @@ impl<'a> Task<'a> {
         let attached = Attached {
             connected,
             addresses,
-            attachment,
+            making,
             deadline: self.deadline,
         };
         Ok((result, attached))
@@ -154,7 +165,8 @@ impl<'a> Task<'a> {
         let Self { owner, conf, .. } = self;
         match addresses.reserve(owner, conf, details, self.deadline) {
             Err(Error::Pool(PoolError::Duplicate { existing })) => {
-                if is_alive(&self.identity, &existing, details)? {
+                let stage = addresses.pool().stage(owner)?;
+                if is_taken(stage, &existing, details.netns.as_ref())? && self.stands(&existing)? {
                     return Err(PoolError::Duplicate { existing }.into());
                 }
                 let takedown = Takedown {
@@ -169,15 +181,24 @@ impl<'a> Task<'a> {
         }
     }
 
+    /// Whether the host end of a recorded attachment is there and complete.
+    fn stands(&self, existing: &Attachment) -> Result<bool, Error> {
+        let mut host = Netlink::open().map_err(Error::Netlink)?;
+        let name = existing.details.host_ifname.as_deref();
+        let link = connect::find(&mut host, &self.identity, name)?;
+        Ok(link.is_some_and(|link| self.identity.marks(&link)))
+    }
+
     /// Puts the plan into the kernel. If the host end got another name than expected, the record learns of it.
     fn attach(
         &self,
         plan: &mut Plan,
         netns: Netns,
         pool: &Pool,
-        reserved: &Attachment,
+        making: &mut Making,
     ) -> Result<Connected, Error> {
         let mut connected = connect::connect(plan, self.conf, netns, self.deadline)?;
+        let reserved = &making.attachment;
         if reserved.details.host_ifname.as_ref() == Some(&plan.host_name) {
             return Ok(connected);
         }
@@ -186,23 +207,36 @@ impl<'a> Task<'a> {
             ..reserved.details.clone()
         };
         match pool.take_over(&reserved.owner, details) {
-            Ok(_) => Ok(connected),
+            Ok(altered) => {
+                *making = altered;
+                Ok(connected)
+            }
             Err(error) => Err(Error::from(error).after_undoing(connected.undo())),
         }
     }
 }
 
-/// Whether a recorded attachment still stands: its host end is there and complete, and it leads to the namespace that is to
-/// be attached now. A container has one namespace only, so that another one means that the container was restarted.
-fn is_alive(identity: &Identity, existing: &Attachment, now: &Details) -> Result<bool, Error> {
-    let identity_of =
-        |details: &Details| details.netns.as_ref().map(|netns| (netns.dev, netns.ino));
-    if identity_of(&existing.details) != identity_of(now) {
-        return Ok(false);
+/// Whether an attachment that was recorded before is in the way of another one of the same container and interface: one that
+/// its runtime was told of, for the same namespace. A container has one namespace only, so that another one means that the
+/// container was restarted; and of what was cut short its runtime knows nothing, so it is made anew.
+///
+/// # Errors
+///
+/// [`Error::BeingAttached`] if another process is just making it.
+pub fn is_taken(
+    stage: Option<Stage>,
+    existing: &Attachment,
+    now: Option<&NetnsIdentity>,
+) -> Result<bool, Error> {
+    let identity_of = |netns: &NetnsIdentity| (netns.dev, netns.ino);
+    let before = existing.details.netns.as_ref();
+    match stage {
+        Some(Stage::Making) => Err(Error::BeingAttached {
+            owner: existing.owner.to_string(),
+        }),
+        Some(Stage::Complete) => Ok(before.map(identity_of) == now.map(identity_of)),
+        Some(Stage::Abandoned) | None => Ok(false),
     }
-    let mut host = Netlink::open().map_err(Error::Netlink)?;
-    let link = connect::find(&mut host, identity, existing.details.host_ifname.as_deref())?;
-    Ok(link.is_some_and(|link| identity.marks(&link)))
 }
 
 /// Behind another plugin, our part joins what that one reported.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hostnet::Netlink;
 use hostnet::netns::Netns;
-use ipam::pool::NetnsIdentity;
+use ipam::pool::{NetnsIdentity, Stage};
 use ipam::{Attachment, Owner, Pool};
 
 use crate::attachment::name::Identity;
@@ -50,7 +50,8 @@ pub fn gc(call: &Invocation, config: &Config) -> Result<(), Error> {
         let pool = request::pool(config, &data_dir)?;
         for item in pool.attachments()? {
             let outcome = item.map_err(Error::Pool).and_then(|attachment| {
-                let spared = attachment.created > young && stands(&attachment);
+                let spared = attachment.created > young && stands(&attachment)
+                    || pool.stage(&attachment.owner)? == Some(Stage::Making);
                 if spared || valid.contains(&attachment.owner) {
                     return Ok(());
                 }

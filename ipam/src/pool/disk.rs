@@ -90,15 +90,8 @@ impl Disk {
 
     /// A whole small file; `None` if it is not there.
     pub(super) fn read(&self, name: impl AsRef<Path>) -> Result<Option<Vec<u8>>, PoolError> {
-        let path = self.path(name);
-        let open = || {
-            OpenOptions::new()
-                .read(true)
-                .custom_flags(OFlag::O_NOFOLLOW.bits())
-                .open(&path)
-        };
-        let refused = named("cannot read", &path);
-        let Some(file) = absent(self.look().and_then(|()| open())).map_err(&refused)? else {
+        let refused = named("cannot read", &self.path(&name));
+        let Some(file) = self.open_to_read(name)? else {
             return Ok(None);
         };
         let mut bytes = vec![0; 4096];
@@ -113,6 +106,18 @@ impl Disk {
             }
             bytes.resize(bytes.len() * 4, 0);
         }
+    }
+
+    /// Opens a file to look at it; `None` if it is not there.
+    pub(super) fn open_to_read(&self, name: impl AsRef<Path>) -> Result<Option<File>, PoolError> {
+        let path = self.path(name);
+        let open = || {
+            OpenOptions::new()
+                .read(true)
+                .custom_flags(OFlag::O_NOFOLLOW.bits())
+                .open(&path)
+        };
+        absent(self.look().and_then(|()| open())).map_err(named("cannot read", &path))
     }
 
     /// Reads up to the length of the buffer or to the end of the file.
@@ -157,6 +162,12 @@ impl Disk {
         name: impl AsRef<Path>,
         bytes: &[u8],
     ) -> Result<(), PoolError> {
+        self.draft(draft, bytes)?;
+        self.put(draft, name)
+    }
+
+    /// Writes a file that is not in place yet.
+    pub(super) fn draft(&self, draft: &str, bytes: &[u8]) -> Result<File, PoolError> {
         let draft = self.path(draft);
         let mut options = OpenOptions::new();
         options
@@ -167,13 +178,34 @@ impl Disk {
             .custom_flags(OFlag::O_NOFOLLOW.bits());
         let write = || {
             self.change()?;
-            self.write_at(&options.open(&draft)?, bytes, 0)
+            let file = options.open(&draft)?;
+            self.write_at(&file, bytes, 0)?;
+            Ok(file)
         };
-        write().map_err(named("cannot write", &draft))?;
+        write().map_err(named("cannot write", &draft))
+    }
+
+    /// Puts it in place.
+    pub(super) fn put(&self, draft: &str, name: impl AsRef<Path>) -> Result<(), PoolError> {
         let path = self.path(name);
         self.change()
-            .and_then(|()| fs::rename(&draft, &path))
+            .and_then(|()| fs::rename(self.path(draft), &path))
             .map_err(named("cannot write", &path))
+    }
+
+    /// Lets others see that this process is at work on a file that nobody else has.
+    pub(super) fn hold(&self, file: File) -> Result<Flock<File>, PoolError> {
+        Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| named("cannot lock a file in", &self.root)(errno.into()))
+    }
+
+    /// Whether a process is at work on a file.
+    pub(super) fn is_held(&self, file: File) -> Result<bool, PoolError> {
+        match Flock::lock(file, FlockArg::LockSharedNonblock) {
+            Ok(_) => Ok(false),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(true),
+            Err((_, errno)) => Err(named("cannot lock a file in", &self.root)(errno.into())),
+        }
     }
 
     /// Removes a file; whether it was there.

@@ -28,7 +28,7 @@ pub enum PoolError {
     /// The boot of the host cannot be told.
     #[error(
         "the host's boot ID cannot be read from {}: {source}; mount proc where this program runs",
-        super::BOOT_ID
+        super::boot::BOOT_ID
     )]
     BootId {
         /// The reason.

@@ -1,6 +1,9 @@
 //! The attachments on disk: one JSON file for each, put in place in one step. They alone decide who holds an address.
 
+use std::fs::File;
 use std::io::ErrorKind;
+
+use nix::fcntl::Flock;
 
 use super::attachment::Attachment;
 use super::disk::Disk;
@@ -35,11 +38,21 @@ pub(super) fn read_file(disk: &Disk, name: &str) -> Result<Option<Attachment>, P
         .map_err(|error| corrupt(disk, name, error.to_string()))
 }
 
-pub(super) fn write(disk: &Disk, attachment: &Attachment) -> Result<(), PoolError> {
+/// The record's file of an owner, for more than its content.
+pub(super) fn open(disk: &Disk, owner: &Owner) -> Result<Option<File>, PoolError> {
+    disk.open_to_read(path(&owner.file_name()))
+}
+
+/// Puts an attachment on record. Others see that this process is at work on it as long as the file is open.
+pub(super) fn write(disk: &Disk, attachment: &Attachment) -> Result<Flock<File>, PoolError> {
     let name = attachment.owner.file_name();
     let bytes =
         serde_json::to_vec(attachment).map_err(|error| corrupt(disk, &name, error.to_string()))?;
-    let put = || disk.replace(DRAFT, path(&name), &bytes);
+    let put = || {
+        let record = disk.hold(disk.draft(DRAFT, &bytes)?)?;
+        disk.put(DRAFT, path(&name))?;
+        Ok(record)
+    };
     match put() {
         // Whoever was killed while making the directories may have come as far as that of the lock.
         Err(PoolError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {

@@ -1,6 +1,9 @@
 //! Work under the lock of a pool: the slots files that it needs, each opened once and built anew where needed.
 
+use std::fs::File;
 use std::net::IpAddr;
+
+use nix::fcntl::Flock;
 
 use super::Pool;
 use super::attachment::{Attachment, HeldAddress};
@@ -8,6 +11,7 @@ use super::disk::{Disk, named};
 use super::error::PoolError;
 use super::layout::Slot;
 use super::lock::Lock;
+use super::making::Making;
 use super::pick::{Miss, Pick};
 use super::range::{Range, RangeSet, Window};
 use super::rebuild::{Plan, rebuild};
@@ -40,7 +44,7 @@ impl<'a> Session<'a> {
         mut attachment: Attachment,
         sets: &[RangeSet],
         requested: &[IpAddr],
-    ) -> Result<Attachment, PoolError> {
+    ) -> Result<Making, PoolError> {
         let picks = match self.pick_all(sets, requested) {
             Err(Miss::Corrupt(place)) => {
                 self.rebuild_open(place)?;
@@ -50,21 +54,24 @@ impl<'a> Session<'a> {
             picks => picks.map_err(|miss| self.refusal(miss))?,
         };
         attachment.addresses = picks.iter().map(|pick| pick.held).collect();
-        self.write(&attachment, &picks)?;
-        Ok(attachment)
+        let record = self.write(&attachment, &picks)?;
+        Ok(Making::new(attachment, record))
     }
 
     /// The order makes a kill harmless at any point: while a file is marked as being changed, the attachments decide.
-    fn write(&mut self, attachment: &Attachment, picks: &[Pick]) -> Result<(), PoolError> {
+    fn write(&mut self, attachment: &Attachment, picks: &[Pick]) -> Result<Flock<File>, PoolError> {
         let slots: Vec<_> = picks.iter().filter_map(|pick| pick.slot).collect();
         for &(place, ..) in &slots {
             self.begin(place)?;
         }
-        if let Err(error) = records::write(self.disk, attachment) {
-            // Nothing has changed.
-            self.finish(slots.iter().map(|&(place, ..)| place));
-            return Err(error);
-        }
+        let record = match records::write(self.disk, attachment) {
+            Ok(record) => record,
+            Err(error) => {
+                // Nothing has changed.
+                self.finish(slots.iter().map(|&(place, ..)| place));
+                return Err(error);
+            }
+        };
         for &(place, index, slot) in &slots {
             if let Err(source) = self.open[place].take(index, slot) {
                 let path = self.disk.path(self.open[place].window().file_name());
@@ -74,7 +81,7 @@ impl<'a> Session<'a> {
             }
         }
         self.finish(slots.iter().map(|&(place, ..)| place));
-        Ok(())
+        Ok(record)
     }
 
     /// Takes the marks away. Where this fails the mark stays, and the file is built anew at its next use: no reason to

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use netns_tests::{Endpoint, Host};
+use netns_tests::{Endpoint, Host, eventually};
 use serde_json::{Value, json};
 
 use crate::scene::{self, Answer, Call, bridge, host, ip_json, routed};
@@ -247,6 +247,33 @@ pub(crate) fn what_a_faulty_delegate_began_is_taken_back() -> Result<()> {
         "{killed:?}"
     );
     by_fake("DEL", "", &routed()).run(&host)?.silent()?;
+    nothing_known(&host)?;
+    pod.delete()
+}
+
+pub(crate) fn an_add_at_work_is_not_taken_over() -> Result<()> {
+    let (_lab, host) = host()?;
+    let slow =
+        format!("{WELL}touch $made\nwhile ! test -e /run/fakes/go; do sleep 0.01; done\n{RESULT}");
+    fake(&host, "fake", &slow)?;
+    let pod = host.pod_spec("web").create()?;
+    let netns = pod.netns().display().to_string();
+    let add = by_fake("ADD", &netns, &faked());
+    std::thread::scope(|scope| -> Result<()> {
+        let first = scope.spawn(|| add.run(&host)?.result());
+        eventually("the first ADD is at work", Duration::from_secs(10), || {
+            let names = names_in(&host, MADE)?;
+            ensure!(names == ["c1"], "{names:?}");
+            Ok(())
+        })?;
+        let message = add.run(&host)?.refusal(11)?;
+        ensure!(message.contains("c1"), "{message}");
+        fs::write(host.path("/run/fakes/go"), "")?;
+        first.join().map_err(|_| anyhow::anyhow!("panic"))??;
+        Ok(())
+    })?;
+    add.run(&host)?.refusal(101)?;
+    by_fake("DEL", &netns, &faked()).run(&host)?.silent()?;
     nothing_known(&host)?;
     pod.delete()
 }

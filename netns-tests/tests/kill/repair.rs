@@ -53,8 +53,8 @@ pub(crate) fn the_next_container_repairs() -> Result<()> {
     })
 }
 
-/// As with Nomad: it tries again with the same container and namespace, without a DEL in between. What an ADD had finished
-/// when it was killed is an attachment like any other, which is not made twice.
+/// As with Nomad: it tries again with the same container and namespace, without a DEL in between. Only what an ADD had told
+/// its runtime, and noted that it had, is an attachment like any other, which is not made twice.
 pub(crate) fn the_same_container_again_repairs() -> Result<()> {
     all(&[Verb::Add], |_, pod, moment| {
         let added = pod.add();

@@ -51,7 +51,7 @@ pub(crate) struct Moment {
     call: String,
     nth: usize,
     changes: bool,
-    /// Nothing but telling the runtime is left to do.
+    /// Nothing is left to do but to end.
     pub(crate) finished: bool,
 }
 
@@ -155,10 +155,10 @@ fn moments(trace: &str) -> Vec<Moment> {
             call: name.to_owned(),
             nth: *nth,
             changes: changes(name, arguments),
-            finished: name == "exit_group" || is_told(name, arguments),
+            finished: name == "exit_group",
         });
     }
-    // What comes between the last change and the result is nothing to the world.
+    // What comes between the last change and the end is nothing to the world.
     let mut finished = true;
     for moment in moments.iter_mut().rev() {
         finished &= moment.finished || !moment.changes;
@@ -167,11 +167,6 @@ fn moments(trace: &str) -> Vec<Moment> {
     // The start of the program is `strace`'s own doing.
     moments.retain(|moment| moment.call != "execve");
     moments
-}
-
-/// Whether this writes the result.
-fn is_told(name: &str, arguments: &str) -> bool {
-    name == "write" && arguments.starts_with("1,")
 }
 
 /// Whether this only asks the kernel for a link (`RTM_GETLINK` of linux/rtnetlink.h), which `strace` may tell by number.

@@ -38,7 +38,7 @@ impl Error {
             | Self::MissingKey { .. }
             | Self::NetworkName { .. }
             | Self::TooManyAddresses { .. } => 7,
-            Self::OutOfTime { .. } | Self::SubnetFile { .. } => 11,
+            Self::BeingAttached { .. } | Self::OutOfTime { .. } | Self::SubnetFile { .. } => 11,
             Self::Netns(NetnsError::Missing { .. }) => 3,
             Self::Netns(NetnsError::NotANetns { .. }) | Self::OwnNetns { .. } => 8,
             Self::NotReady { limited: false, .. } => 50,

@@ -52,7 +52,8 @@ fn an_owner_that_is_there_already_is_told_what_it_has() {
     let taken_over = bench
         .pool()
         .take_over(&owner("a"), new_life.clone())
-        .unwrap();
+        .unwrap()
+        .attachment;
     assert_eq!(
         taken_over,
         Attachment {
@@ -307,11 +308,11 @@ fn an_attachment_may_have_no_address_of_the_pool() {
         ..Details::default()
     };
     let pool = bench.pool();
-    let made = pool.record(&owner("a"), details.clone()).unwrap();
-    assert_eq!(pool.attachment(&owner("a")).unwrap(), Some(made));
+    let made = pool.begin_foreign(&owner("a"), details.clone()).unwrap();
+    assert_eq!(pool.attachment(&owner("a")).unwrap(), Some(made.attachment));
     for again in [
-        pool.record(&owner("a"), details),
-        pool.reserve(
+        pool.begin_foreign(&owner("a"), details),
+        pool.begin(
             &owner("a"),
             &[vec![range("10.244.1.0/29")]],
             &[],
@@ -325,6 +326,32 @@ fn an_attachment_may_have_no_address_of_the_pool() {
     assert_eq!(bench.held(), [ip("10.244.1.2")]);
     assert!(bench.release("a").is_some());
     assert_eq!(bench.held(), [ip("10.244.1.2")]);
+}
+
+#[test]
+fn how_far_an_attachment_has_come_is_seen_by_others() {
+    let bench = Bench::new();
+    let sets = [vec![range("10.244.1.0/29")]];
+    let (pool, a) = (bench.pool(), owner("a"));
+    let stage = || bench.pool().stage(&a).unwrap();
+    assert_eq!(stage(), None);
+    let making = pool.begin(&a, &sets, &[], Details::default()).unwrap();
+    assert_eq!(stage(), Some(Stage::Making));
+    // As a kill does it.
+    drop(making);
+    assert_eq!(stage(), Some(Stage::Abandoned));
+    let making = pool.take_over(&a, Details::default()).unwrap();
+    assert_eq!(stage(), Some(Stage::Making));
+    making.complete().unwrap();
+    assert_eq!(stage(), Some(Stage::Complete));
+    drop(making);
+    assert_eq!(stage(), Some(Stage::Complete));
+    // A new life begins as any other.
+    drop(pool.take_over(&a, Details::default()).unwrap());
+    assert_eq!(stage(), Some(Stage::Abandoned));
+    assert_eq!(bench.held().len(), 1);
+    bench.release("a");
+    assert_eq!(stage(), None);
 }
 
 #[test]
