@@ -18,7 +18,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::args::Args;
 use crate::desired::Hop;
-use crate::firewall::{self, Firewall};
+use crate::firewall::Firewall;
+use crate::firewall::mode::Keeping;
 use crate::kernel::{Kernel, KernelError, KernelState};
 use crate::leases::{Change, Leases};
 use crate::network::peers::Skipped;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub subnet_file: PathBuf,
     /// Which firewall rules are wanted.
     pub firewall: Firewall,
+    /// How often the rules are looked at where nothing tells of changes.
+    pub firewall_resync: Duration,
     /// Whether packets for pods of this node that do not exist end here.
     pub blackhole: bool,
 }
@@ -94,6 +97,7 @@ impl Settings {
                 // For the network configuration to say.
                 untracked: None,
             },
+            firewall_resync: Duration::from_secs(args.iptables_resync),
         }
     }
 }
@@ -153,7 +157,14 @@ async fn serve<S: LeaseStore>(settings: Settings, store: S) -> Result<(), Fatal>
     let (record_out, record_in) = watch::channel(record);
     let (own_out, own_in) = mpsc::channel(QUEUE);
     let (peers_out, peers_in) = mpsc::channel(QUEUE);
-    let mut node = Node::new(settings, conf, network, kernel, &own, record_out);
+    let firewall = Keeping::decide(
+        &conf,
+        &own.key.subnets(),
+        settings.firewall,
+        settings.firewall_resync,
+    )
+    .map_err(KernelError::from)?;
+    let mut node = Node::new(settings, conf, network, firewall, kernel, &own, record_out);
     let keep = store.keep(own, record_in, own_out);
     let watch_peers = store.watch_peers(peers_out);
     let part = tokio::select! {
@@ -223,6 +234,7 @@ struct Node {
     settings: Settings,
     conf: NetConf,
     network: Network,
+    firewall: Keeping,
     kernel: Kernel,
     own: Subnets,
     /// What our lease tells the others; the store publishes it anew when it changes.
@@ -241,6 +253,7 @@ impl Node {
         settings: Settings,
         conf: NetConf,
         network: Network,
+        firewall: Keeping,
         kernel: Kernel,
         own: &OwnLease,
         record: watch::Sender<LeaseRecord>,
@@ -251,6 +264,7 @@ impl Node {
             settings,
             conf,
             network,
+            firewall,
             kernel,
             own: own.key.subnets(),
             record,
@@ -356,17 +370,8 @@ impl Node {
             let caught = own.map(|subnet| (subnet, Hop::Blackhole));
             desired.routes.extend(caught);
         }
-        let wanted = firewall::tables(&self.conf.networks, &self.own, &self.settings.firewall);
-        desired.no_firewall = firewall::OWNED
-            .into_iter()
-            .filter(|&(family, name)| {
-                !wanted
-                    .iter()
-                    .any(|table| (table.family, table.name.as_str()) == (family, name))
-            })
-            .map(|(family, name)| (family, name.to_owned()))
-            .collect();
-        desired.firewall = wanted;
+        self.firewall
+            .add_to(&mut desired, &self.conf.networks, &self.own);
         let mut forward = |setting: &str| {
             desired.sysctls.insert(setting.to_owned(), "1".to_owned());
         };

@@ -4,12 +4,13 @@
 //! notifications and a slow timer only tell it to look.
 
 mod observe;
+mod rules;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hostnet::nft::{self, Nftables};
 use hostnet::{Change, Group, Mac, Monitor, Netlink, Notice, Wake, sysctl};
@@ -17,6 +18,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
+use self::rules::Rules;
 use crate::desired::Desired;
 use crate::reconcile::{self, Action, Observed, Plan, Step};
 
@@ -99,6 +101,7 @@ impl Kernel {
             desired: None,
             generation: 0,
             observed: Observed::default(),
+            rules: Rules::default(),
             last_trouble: None,
         };
         thread::spawn(move || worker.run(&inbox));
@@ -174,6 +177,7 @@ struct Worker {
     generation: u64,
     /// As it was found when last looked at.
     observed: Observed,
+    rules: Rules,
     last_trouble: Option<String>,
 }
 
@@ -190,10 +194,14 @@ impl Worker {
     fn run(mut self, inbox: &Receiver<Order>) {
         let mut wait = SLOW_COMPARISON;
         let mut retry = FIRST_RETRY;
+        let mut last_all = Instant::now();
         loop {
             let (mut cause, mut scope) = (Cause::Changed, Scope::NOTHING);
-            match inbox.recv_timeout(wait) {
+            let until_all = (last_all + wait).saturating_duration_since(Instant::now());
+            let resync = rules::period(self.desired.as_deref()).unwrap_or(until_all);
+            match inbox.recv_timeout(until_all.min(resync)) {
                 Ok(order) => self.take(order, &mut cause, &mut scope),
+                Err(RecvTimeoutError::Timeout) if resync < until_all => scope.firewall = true,
                 Err(RecvTimeoutError::Timeout) => scope = Scope::ALL,
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -205,6 +213,9 @@ impl Worker {
             };
             if scope == Scope::NOTHING {
                 continue;
+            }
+            if scope == Scope::ALL {
+                last_all = Instant::now();
             }
             if self.bring_in_line(&desired, cause, scope) {
                 (wait, retry) = (SLOW_COMPARISON, FIRST_RETRY);
@@ -226,10 +237,19 @@ impl Worker {
             Order::Look(None) => *scope = Scope::ALL,
             Order::Look(Some(notices)) => {
                 for notice in &notices {
-                    scope.firewall |= matches!(notice, Notice::Firewall { .. });
+                    scope.firewall |= self.concerns_firewall(notice);
                     scope.network |= self.concerns_us(notice);
                 }
             }
+        }
+    }
+
+    fn concerns_firewall(&self, notice: &Notice) -> bool {
+        match (notice, &self.desired) {
+            (Notice::Firewall { table, chain }, Some(desired)) => {
+                rules::concerns_us(table, chain.as_deref(), desired)
+            }
+            _ => false,
         }
     }
 
@@ -283,6 +303,7 @@ impl Worker {
                 ));
             }
         }
+        let trouble = trouble.or_else(|| self.rules.trouble());
         let in_line = trouble.is_none();
         self.tell_trouble(trouble.clone());
         let macs = self
@@ -302,14 +323,16 @@ impl Worker {
 
     fn look(&mut self, desired: &Desired, scope: Scope) -> Result<(), KernelError> {
         if scope.network {
-            let firewall = std::mem::take(&mut self.observed.firewall);
+            let before = std::mem::take(&mut self.observed);
             self.observed = Observed {
-                firewall,
+                firewall: before.firewall,
+                iptables: before.iptables,
                 ..observe::network(&mut self.netlink, desired)?
             };
         }
         if scope.firewall {
             self.observed.firewall = observe::firewall(&mut self.nftables, desired)?;
+            self.observed.iptables = self.rules.look(&mut self.nftables, desired);
         }
         Ok(())
     }
@@ -336,7 +359,17 @@ impl Worker {
                     }
                 }
                 Action::Firewall => {
-                    if let Err(error) = self.write_firewall(desired) {
+                    if let Err(error) = self.nftables.replace(&desired.firewall) {
+                        refused.push(error.to_string());
+                    }
+                }
+                Action::DeleteTables(tables) => {
+                    if let Err(error) = self.delete_tables(tables) {
+                        refused.push(error.to_string());
+                    }
+                }
+                Action::Iptables(restore) => {
+                    if let Err(error) = self.rules.write(restore) {
                         refused.push(error.to_string());
                     }
                 }
@@ -349,20 +382,12 @@ impl Worker {
         }
     }
 
-    fn write_firewall(&mut self, desired: &Desired) -> Result<(), nft::Error> {
-        if !desired.no_firewall.is_empty() {
-            let tables: Vec<_> = desired
-                .no_firewall
-                .iter()
-                .map(|(family, name)| (*family, name.as_str()))
-                .collect();
-            self.nftables.delete(&tables)?;
-        }
-        if desired.firewall.is_empty() {
-            Ok(())
-        } else {
-            self.nftables.replace(&desired.firewall)
-        }
+    fn delete_tables(&mut self, tables: &[(nft::Family, String)]) -> Result<(), nft::Error> {
+        let tables: Vec<_> = tables
+            .iter()
+            .map(|(family, name)| (*family, name.as_str()))
+            .collect();
+        self.nftables.delete(&tables)
     }
 
     /// Logs trouble once, not at every try.
@@ -381,7 +406,10 @@ impl Worker {
 fn kernel_change(step: &Step) -> Option<Change> {
     match &step.action {
         Action::Kernel(change) => Some(change.clone()),
-        Action::Sysctl { .. } | Action::Firewall => None,
+        Action::Sysctl { .. }
+        | Action::Firewall
+        | Action::DeleteTables(_)
+        | Action::Iptables(_) => None,
     }
 }
 

@@ -3,11 +3,13 @@
 //! No I/O and no clock. A step carries its reason, which is what the log, and later `flanneld plan`, say. Order matters and is part of
 //! the result: what a packet needs last is added last and removed first, so that a route never leads to a neighbour that is not there yet.
 
+mod firewall;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use hostnet::nft::CompiledTable;
+use hostnet::nft::{CompiledTable, Family};
 use hostnet::{
     Address, Change, FdbEntry, Link, LinkChange, LinkIndex, Neighbour, NeighbourState, NewLink,
     NewLinkKind, Route, RouteKind, Scope,
@@ -15,6 +17,7 @@ use hostnet::{
 use ipnetwork::IpNetwork;
 
 use crate::desired::{Desired, Device, Hop};
+use crate::iptables::{Place, Restore, Saved};
 
 /// The routing protocol number that marks routes of ours (`rtm_protocol`; linux/rtnetlink.h leaves the numbers above `RTPROT_STATIC`
 /// that it does not name to the programs).
@@ -39,6 +42,8 @@ pub struct Observed {
     pub sysctls: BTreeMap<String, String>,
     /// The tables that carry the names of ours.
     pub firewall: Vec<CompiledTable>,
+    /// What iptables' tables hold, where they could be read.
+    pub iptables: BTreeMap<Place, Saved>,
 }
 
 /// One device and what hangs on it.
@@ -77,6 +82,10 @@ pub enum Action {
     },
     /// All firewall tables in one transaction.
     Firewall,
+    /// Firewall tables that are to go.
+    DeleteTables(Vec<(Family, String)>),
+    /// One run of iptables-restore.
+    Iptables(Restore),
 }
 
 /// The steps of one comparison.
@@ -94,6 +103,11 @@ impl fmt::Display for Step {
             Action::Kernel(change) => write!(f, "{change}")?,
             Action::Sysctl { path, value } => write!(f, "set sysctl {path} to {value}")?,
             Action::Firewall => write!(f, "write the firewall tables")?,
+            Action::DeleteTables(tables) => {
+                let names: Vec<_> = tables.iter().map(|(_, name)| name.as_str()).collect();
+                write!(f, "delete the firewall tables {}", names.join(" and "))?;
+            }
+            Action::Iptables(restore) => write!(f, "write the rules of {}", restore.place)?,
         }
         write!(f, ": {}", self.reason)
     }
@@ -351,36 +365,6 @@ impl<'a> Planner<'a> {
                     self.step(Change::DeleteFdb(entry.clone()), "no lease asks for it");
                 }
             }
-        }
-    }
-
-    fn firewall(&mut self) {
-        let mut wrong = Vec::new();
-        for table in &self.desired.firewall {
-            let found = self.observed.firewall.iter().find(|found| {
-                (found.family(), found.name()) == (table.family, table.name.as_str())
-            });
-            match table.compile() {
-                Ok(wanted) => wrong.extend(wanted.drift(found).iter().map(ToString::to_string)),
-                // Writing it says the same, and that is where refusals are told.
-                Err(error) => wrong.push(error.to_string()),
-            }
-        }
-        for (family, name) in &self.desired.no_firewall {
-            if self
-                .observed
-                .firewall
-                .iter()
-                .any(|found| (found.family(), found.name()) == (*family, name.as_str()))
-            {
-                wrong.push(format!("table {name} is not wanted"));
-            }
-        }
-        if !wrong.is_empty() {
-            self.plan.steps.push(Step {
-                action: Action::Firewall,
-                reason: wrong.join(", "),
-            });
         }
     }
 

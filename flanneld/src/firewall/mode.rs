@@ -116,15 +116,32 @@ impl Keeping {
                 info!("firewall rules are kept by iptables (legacy)")
             }
         }
+        // Looking all the time would be all that is done.
+        let resync = resync.max(Duration::from_secs(1));
         if let Mode::Iptables(variant) = mode {
             firewall.untracked = tunnel_port(conf);
             firewall.fully_random &= programs.can_randomise(variant);
+            let wanted = |firewall| Wanted {
+                active: Some(variant),
+                ranges: ranges(&conf.networks, own),
+                firewall,
+                resync,
+            };
+            let tracked = Firewall {
+                untracked: None,
+                ..firewall
+            };
+            if let Err(reason) = programs.test(&wanted(firewall))
+                && programs.test(&wanted(tracked)).is_ok()
+            {
+                warn!("the outer packets of tunnels go through connection tracking: {reason}");
+                firewall = tracked;
+            }
         }
         Ok(Self {
             mode,
             firewall,
-            // Looking all the time would be all that is done.
-            resync: resync.max(Duration::from_secs(1)),
+            resync,
         })
     }
 

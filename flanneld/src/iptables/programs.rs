@@ -11,7 +11,7 @@ use hostnet::nft::{self, ChainHead, Nftables};
 
 use super::process::{name, run};
 use super::saved::Saved;
-use super::{Place, Restore, Variant};
+use super::{Place, Restore, Variant, Wanted, plan};
 
 pub use super::process::IptablesError;
 
@@ -189,14 +189,30 @@ impl Programs {
         }
     }
 
+    /// Asks the programs of the active variant whether they would take these rules, on a host that has none; nothing is changed.
+    ///
+    /// # Errors
+    /// [`IptablesError`].
+    pub fn test(&self, wanted: &Wanted) -> Result<(), IptablesError> {
+        let nothing = Place::ALL.map(|place| (place, Saved::default()));
+        for restore in plan(wanted, &nothing.into()).active {
+            self.feed(&restore, &["--test"])?;
+        }
+        Ok(())
+    }
+
     /// Writes what was planned. Each table changes at once or not at all.
     ///
     /// # Errors
     /// [`IptablesError`]. Tables before the refused one are written.
     pub fn restore(&self, restore: &Restore) -> Result<(), IptablesError> {
+        self.feed(restore, &[])
+    }
+
+    fn feed(&self, restore: &Restore, arguments: &[&str]) -> Result<(), IptablesError> {
         let tools = self.tools(restore.place)?;
         let mut command = Command::new(&tools.restore);
-        command.arg("--noflush");
+        command.arg("--noflush").args(arguments);
         if tools.version >= Version::WAIT {
             command.arg(LOCK_WAIT);
         }

@@ -1,6 +1,6 @@
 //! Looking at the kernel: just as much of it as a [`Desired`] speaks of.
 
-use hostnet::nft::{CompiledTable, Nftables};
+use hostnet::nft::{self, CompiledTable, Nftables};
 use hostnet::{AddressFamily, LinkIndex, Netlink, Route, RouteFilter, sysctl};
 
 use super::KernelError;
@@ -70,7 +70,12 @@ pub(super) fn firewall(
         .map(|(family, name)| (*family, name.as_str()));
     let mut observed = Vec::new();
     for (family, name) in wanted.chain(unwanted) {
-        observed.extend(nftables.observe(family, name)?);
+        match nftables.observe(family, name) {
+            Ok(table) => observed.extend(table),
+            // A kernel without nf_tables has none that could be in the way.
+            Err(nft::Error::Query { .. }) if desired.firewall.is_empty() => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(observed)
 }

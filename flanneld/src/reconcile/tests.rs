@@ -100,7 +100,9 @@ impl Model {
         match step.action {
             Action::Kernel(change) => self.change(change),
             Action::Sysctl { path, value } => drop(self.observed.sysctls.insert(path, value)),
-            Action::Firewall => unreachable!("no firewall in these tests"),
+            Action::Firewall | Action::DeleteTables(_) | Action::Iptables(_) => {
+                unreachable!("no firewall in these tests")
+            }
         }
     }
 
