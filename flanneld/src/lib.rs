@@ -5,6 +5,7 @@ pub mod app;
 pub mod args;
 pub mod desired;
 pub mod firewall;
+pub mod install;
 pub mod iptables;
 pub mod kernel;
 pub mod leases;

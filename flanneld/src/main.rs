@@ -2,12 +2,15 @@
 
 #![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Parser;
 use flanneld::app::{self, Settings};
 use flanneld::args::{Args, Invocation};
+use flanneld::install::{Install, InstallError, Uninstall};
 use flanneld::logging;
 use flanneld::store::etcd::{EtcdConfig, EtcdStore, Secret};
 use tracing::{error, info, warn};
@@ -20,20 +23,21 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let words = std::env::args_os()
+    let words: Vec<String> = std::env::args_os()
         .skip(1)
-        .map(|word| word.to_string_lossy().into_owned());
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    // Whatever is not the name of a command is a flag of the daemon, as with flannel.
+    match words.first().map(String::as_str) {
+        Some("install-cni") => return command(&words, |install: Install, tell| install.run(tell)),
+        Some("uninstall-cni") => {
+            return command(&words, |uninstall: Uninstall, tell| uninstall.run(tell));
+        }
+        _ => {}
+    }
     let invocation = match Invocation::read(words, variables) {
         Ok(invocation) => invocation,
-        Err(error) => {
-            // Nobody is there to be told when the terminal is gone.
-            let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::from(USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(error) => return misused(&error),
     };
     if invocation.args.version {
         // flannel prints it there, and scripts read it there.
@@ -42,6 +46,38 @@ fn main() -> ExitCode {
     }
     logging::start(invocation.args.verbosity);
     run(invocation)
+}
+
+/// Runs a command: what it does goes to standard output, a sentence a line.
+fn command<C: Parser>(
+    words: &[String],
+    run: impl FnOnce(C, &mut dyn FnMut(String)) -> Result<(), InstallError>,
+) -> ExitCode {
+    let command = match C::try_parse_from(words) {
+        Ok(command) => command,
+        Err(error) => return misused(&error),
+    };
+    let mut out = std::io::stdout();
+    // What is done is done, also when nobody listens any more.
+    let mut tell = |sentence: String| drop(writeln!(out, "{sentence}"));
+    match run(command, &mut tell) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Shows what clap has to say: help that was asked for, or what is wrong with the flags.
+fn misused(error: &clap::Error) -> ExitCode {
+    // Nobody is there to be told when the terminal is gone.
+    let _ = error.print();
+    if error.use_stderr() {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn run(invocation: Invocation) -> ExitCode {
