@@ -20,6 +20,22 @@ build: needs ## the release programs, linked statically
 	@chown -R --reference=. $(TARGET)/dist
 	@echo "Built $(TARGET)/dist/flanneld and $(TARGET)/dist/flannel"
 
+# The version is the workspace's. `make image ARCH=arm64` on another machine needs that target of Rust and its linker.
+VERSION := $(shell sed -n '/^\[workspace.package\]/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+IMAGE   := localhost/loden:$(VERSION)
+MACHINE := $(subst x86_64,amd64,$(subst aarch64,arm64,$(shell uname -m)))
+ARCH    := $(MACHINE)
+
+.PHONY: image
+image: ## the container image (IMAGE=name:tag, ARCH=amd64 or arm64), also as an archive
+ifeq ($(ARCH),$(MACHINE))
+	@$(MAKE) --no-print-directory build
+	@manifests/image/build $(TARGET)/dist $(IMAGE) $(ARCH) $(TARGET)/dist/image-$(ARCH).tar
+else
+	@manifests/image/cross $(ARCH) $(TARGET)
+	@manifests/image/build $(TARGET)/dist-$(ARCH) $(IMAGE) $(ARCH) $(TARGET)/dist/image-$(ARCH).tar
+endif
+
 .PHONY: demo
 demo: build ## three hosts and six pods: shown, checked, taken down (best with sudo)
 	@$(RELEASE)/loden-lab demo
