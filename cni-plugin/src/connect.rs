@@ -302,17 +302,13 @@ fn guard(link: &str) -> Result<(), Error> {
     fresh::set(&setting, "0").map_err(|reason| Error::Setting { setting, reason })
 }
 
-/// Lets the pod tell its neighbours when its interface goes up or changes its MAC: whoever knew its address from an earlier
-/// pod learns at once. The pod works without, so a read-only `/proc/sys` is no reason to fail.
+/// Lets the pod tell its IPv6 neighbours when its interface goes up or changes its MAC: whoever knew its address from an earlier
+/// pod learns at once. The pod works without, so a read-only `/proc/sys` is no reason to fail. (For IPv4 this is part of
+/// [`Plan`].)
 fn announce(plan: &Plan) {
-    let ifname = &plan.identity.ifname;
-    for (v4, setting) in [
-        (true, format!("net/ipv4/conf/{ifname}/arp_notify")),
-        (false, format!("net/ipv6/conf/{ifname}/ndisc_notify")),
-    ] {
-        if plan.addresses.iter().any(|pod| pod.address.is_ipv4() == v4) {
-            let _ = fresh::set(&setting, "1");
-        }
+    if plan.addresses.iter().any(|pod| pod.address.is_ipv6()) {
+        let setting = format!("net/ipv6/conf/{}/ndisc_notify", plan.identity.ifname);
+        let _ = fresh::set(&setting, "1");
     }
 }
 

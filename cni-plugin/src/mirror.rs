@@ -81,6 +81,10 @@ impl Mirror {
                 }
             }
         }
+        for (set, held) in attachment.addresses.iter().enumerate() {
+            // A wish only: the plugin begins at the first address without it.
+            let _ = self.store.note_last(set, held.address);
+        }
         Ok(true)
     }
 

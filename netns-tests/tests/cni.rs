@@ -82,6 +82,7 @@ netns_tests::tests![
     reservations_of_a_former_boot_are_void,
     what_the_reference_released_can_be_given,
     the_reference_releases_what_we_reserved,
+    the_reference_detaches_what_we_attached,
     pods_of_the_reference_are_detached,
     check_finds_what_is_broken,
     check_lets_pass_what_others_change,

@@ -110,7 +110,11 @@ impl Plan {
                 ..without_detection(Address::new(link, pod.address, pod.prefix))
             })
         }));
-        changes.push(Change::SetLink(LinkChange::up(link)));
+        changes.push(Change::SetLink(LinkChange {
+            // Whoever knew the address from an earlier pod learns at once.
+            arp_notify: self.addresses.iter().any(|pod| pod.address.is_ipv4()),
+            ..LinkChange::up(link)
+        }));
         changes
     }
 

@@ -97,7 +97,7 @@ fn a_routed_pod_sees_only_its_gateway() {
         [
             "set link lo up",
             "add address 10.244.1.7/32 dev 2",
-            "set link 2 up",
+            "set link 2 arp_notify on up",
             "add route 10.244.1.1/32 dev 2",
             "add route default via 10.244.1.1 dev 2 onlink",
             "add route 10.244.0.0/16 via 10.244.1.1 dev 2 onlink metric 5 mtu 1400",
@@ -167,7 +167,7 @@ fn a_bridged_pod_shares_its_subnet() {
         [
             "set link lo up",
             "add address 10.244.1.7/24 dev 2",
-            "set link 2 up",
+            "set link 2 arp_notify on up",
             "add route default via 10.244.1.1 dev 2 onlink",
             "add route 10.244.0.0/16 via 10.244.1.1 dev 2 onlink metric 5 mtu 1400",
         ]

@@ -215,6 +215,7 @@ fn changes_read_as_orders() {
         master: Some(None),
         alias: Some("web".into()),
         no_ipv6_link_local: true,
+        arp_notify: true,
         hairpin: Some(false),
         promiscuous: Some(true),
         ..LinkChange::up("veth1")
@@ -239,7 +240,7 @@ fn changes_read_as_orders() {
         ),
         (
             Change::SetLink(alteration),
-            "set link veth1 address 02:00:00:00:00:02 mtu 1400 nomaster alias \"web\" addrgenmode none hairpin off promisc on up",
+            "set link veth1 address 02:00:00:00:00:02 mtu 1400 nomaster alias \"web\" addrgenmode none arp_notify on hairpin off promisc on up",
         ),
         (Change::DeleteLink(link), "delete link 7"),
         (

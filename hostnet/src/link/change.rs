@@ -4,7 +4,10 @@ use std::fmt;
 
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage},
+    link::{
+        AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InetDevConf, LinkAttribute,
+        LinkMessage,
+    },
 };
 use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 
@@ -67,6 +70,9 @@ pub struct LinkChange {
     pub alias: Option<String>,
     /// Let the kernel give it no IPv6 link-local address when it goes up.
     pub no_ipv6_link_local: bool,
+    /// Let it announce its IPv4 addresses when it goes up or gets another Ethernet address (`arp_notify`). This is before it
+    /// is switched on by the same change, and needs no writable `/proc/sys`.
+    pub arp_notify: bool,
     /// Whether a bridge port sends a packet back out of where it came from.
     pub hairpin: Option<bool>,
     /// Whether a bridge port exchanges packets only with ports that are not isolated. A kernel before 4.18 passes it over.
@@ -87,6 +93,7 @@ impl LinkChange {
             master: None,
             alias: None,
             no_ipv6_link_local: false,
+            arp_notify: false,
             hairpin: None,
             isolated: None,
             promiscuous: None,
@@ -105,12 +112,12 @@ impl LinkChange {
     /// One to three messages, in the order in which the kernel must see them.
     pub(crate) fn encode(&self) -> Vec<RouteNetlinkMessage> {
         let mut messages = Vec::with_capacity(1);
-        if self.no_ipv6_link_local {
-            // Within one message the kernel would switch the link on first, and the address would be there.
-            let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        let families = self.of_families();
+        if !families.is_empty() {
+            // Within one message the kernel would switch the link on first.
             let message = self
                 .base()
-                .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![mode]))
+                .append_extra_attribute(LinkAttribute::AfSpecUnspec(families))
                 .build();
             messages.push(RouteNetlinkMessage::SetLink(message));
         }
@@ -140,6 +147,22 @@ impl LinkChange {
     /// Whether it alters the link as the port of a bridge.
     fn is_of_port(&self) -> bool {
         self.hairpin.is_some() || self.isolated.is_some()
+    }
+
+    /// What belongs to one family of addresses.
+    fn of_families(&self) -> Vec<AfSpecUnspec> {
+        let mut families = Vec::new();
+        if self.no_ipv6_link_local {
+            let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+            families.push(AfSpecUnspec::Inet6(vec![mode]));
+        }
+        if self.arp_notify {
+            // Only what is not 0 is sent.
+            let mut conf = InetDevConf::default();
+            conf.arp_notify = 1;
+            families.push(AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(conf)]));
+        }
+        families
     }
 
     fn base(&self) -> LinkMessageBuilder<LinkUnspec> {
@@ -196,6 +219,9 @@ impl fmt::Display for LinkChange {
         }
         if self.no_ipv6_link_local {
             f.write_str(" addrgenmode none")?;
+        }
+        if self.arp_notify {
+            f.write_str(" arp_notify on")?;
         }
         for (switch, on, off) in [
             (self.hairpin, " hairpin on", " hairpin off"),

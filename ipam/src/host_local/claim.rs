@@ -9,7 +9,9 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::time::SystemTime;
 
-use super::{Holder, HostLocal, HostLocalError, Owner, Reservation, absent, error, file_name};
+use super::{
+    Holder, HostLocal, HostLocalError, LAST_RESERVED, Owner, Reservation, absent, error, file_name,
+};
 
 impl HostLocal {
     /// Notes an address that another pool has given to the owner; fine if it is noted already. A process that is killed
@@ -56,6 +58,22 @@ impl HostLocal {
             }
             Err(error) => Err(refused(error)),
         }
+    }
+
+    /// Notes the address that was given last from a range set, counted from 0: behind it the plugin goes on, so that it does
+    /// not soon give again what was just released.
+    ///
+    /// # Errors
+    ///
+    /// [`HostLocalError::Io`]. Without the note the plugin begins at the first address.
+    pub fn note_last(&self, set: usize, address: IpAddr) -> Result<(), HostLocalError> {
+        let path = self.directory.join(format!("{LAST_RESERVED}{set}"));
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options
+            .open(&path)
+            .and_then(|mut file| file.write_all(file_name(address).as_bytes()))
+            .map_err(error::named("cannot write", &path))
     }
 
     /// Takes a claim back; whether it was there. A file that names nobody is taken for a claim that was cut short, so this
@@ -124,6 +142,19 @@ mod tests {
         assert!(store.unclaim(ONE, &owner).unwrap());
         assert!(!store.unclaim(ONE, &owner).unwrap());
         assert_eq!(store.reservations().unwrap(), []);
+    }
+
+    #[test]
+    fn the_plugin_goes_on_behind_the_last_one() {
+        let (_root, store, owner) = store();
+        assert!(store.note_last(0, ONE).is_err(), "there is no directory");
+        store.claim(ONE, &owner).unwrap();
+        for (set, text) in [(0, "10.244.1.200"), (0, "10.244.1.7"), (1, "fd00::7")] {
+            let address = text.parse().unwrap();
+            store.note_last(set, address).unwrap();
+            assert_eq!(store.last_reserved(set).unwrap(), Some(address));
+        }
+        assert_eq!(store.reservations().unwrap().len(), 1);
     }
 
     #[test]

@@ -4,11 +4,11 @@
 use std::fs::{self, File};
 
 use anyhow::{Context, Result, ensure};
-use netns_tests::{Endpoint, Host};
+use netns_tests::{Endpoint, Host, Lab};
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 
-use crate::scene::{self, Answer, Call, both, bridge, host, ip_json, routed};
+use crate::scene::{self, Answer, Call, alone, both, bridge, host, ip_json, routed, used};
 
 const RESERVATIONS: &str = "/var/lib/cni/networks/cbr0";
 
@@ -113,6 +113,66 @@ pub(crate) fn the_reference_releases_what_we_reserved() -> Result<()> {
         Call::new("DEL", &netns, &plugin).run(&host)?.silent()?;
         ensure!(holder(&host, &theirs)?.is_some());
         pod.delete()?;
+    }
+    Ok(())
+}
+
+/// What flannel's plugin does with a DEL: it has the delegate that its scratch file names carry it out, with what stands there.
+pub(crate) fn the_reference_detaches_what_we_attached() -> Result<()> {
+    let lab = Lab::new()?;
+    let hosts = lab.hosts(["routed", "bridged", "elsewhere"])?;
+    let mut elsewhere = routed();
+    elsewhere["dataDir"] = json!("/run/notes");
+    elsewhere["ipam"] = json!({"dataDir": "/run/addresses"});
+    let plugins = [routed(), bridge(), elsewhere];
+    for (host, mut plugin) in hosts.into_iter().zip(plugins) {
+        scene::give_subnet(&host, scene::DUAL_STACK_ENV)?;
+        plugin["cniVersion"] = json!("1.0.0");
+        let before = used(&host, &alone(&plugin))?;
+        let pod = host.pod_spec("web").create()?;
+        let netns = pod.netns().display().to_string();
+        let result = Call::new("ADD", &netns, &plugin).run(&host)?.result()?;
+        let directory = plugin["dataDir"].as_str().unwrap_or("/var/lib/cni/flannel");
+        let note = host.path(directory).join("c1");
+        let delegate: Value = serde_json::from_str(&fs::read_to_string(&note)?)?;
+        let worker = delegate["type"].as_str().context("no type")?.to_owned();
+        ensure!(Some(worker.as_str()) == plugin["delegate"]["type"].as_str().or(Some("bridge")));
+        let store = delegate["ipam"]["dataDir"]
+            .as_str()
+            .unwrap_or("/var/lib/cni/networks");
+        let store = host.path(store).join("cbr0");
+        for (set, ip) in result["ips"]
+            .as_array()
+            .context("no ips")?
+            .iter()
+            .enumerate()
+        {
+            let address = ip["address"]
+                .as_str()
+                .and_then(|text| text.split('/').next());
+            let address = address.context("no address")?;
+            ensure!(store.join(address).exists(), "{address} is not reserved");
+            let last = fs::read_to_string(store.join(format!("last_reserved_ip.{set}")))?;
+            ensure!(last == address, "{last} after {address}");
+        }
+
+        let theirs = Call::new("DEL", &netns, &delegate).run_reference(&host, &worker)?;
+        theirs.silent()?;
+        fs::remove_file(&note)?;
+        let links = ip_json(&pod, &["link", "show"])?.to_string();
+        ensure!(!links.contains("eth0"), "{links}");
+        for file in fs::read_dir(&store)? {
+            let name = file?.file_name().to_string_lossy().into_owned();
+            ensure!(
+                name.parse::<std::net::IpAddr>().is_err(),
+                "{name} is still reserved"
+            );
+        }
+        // Back again: the record of ours is of no harm, and goes.
+        Call::new("ADD", &netns, &plugin).run(&host)?.result()?;
+        Call::new("DEL", "", &plugin).run(&host)?.silent()?;
+        pod.delete()?;
+        scene::unchanged(&host, &before)?;
     }
     Ok(())
 }

@@ -268,6 +268,7 @@ pub(crate) fn a_link_is_altered() -> Result<()> {
         mac: Some(mac(77)),
         alias: Some("said".into()),
         no_ipv6_link_local: true,
+        arp_notify: true,
         promiscuous: Some(true),
         up: Some(true),
         ..LinkChange::new(made.index)
@@ -299,6 +300,8 @@ pub(crate) fn a_link_is_altered() -> Result<()> {
             ("/promiscuity", json!(1)),
         ],
     )?;
+    let notify = hostnet::sysctl::read("net/ipv4/conf/a/arp_notify")?;
+    same(notify.as_str(), "1")?;
     same(link(&mut netlink, "b")?.mtu, 1301)?;
     // Both are up and have carrier; only the one that was not told otherwise made itself an address.
     same(netlink.addresses(Some(found.index))?.len(), 0)?;

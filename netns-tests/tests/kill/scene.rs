@@ -15,7 +15,8 @@ const NETWORK: &str = "cbr0";
 
 /// Files of the pool that come and go with its use: the index, which grows with the number of addresses ever in use, and
 /// the one place where records are written before they count.
-const POOL_FILES: [&str; 2] = [
+const POOL_FILES: [&str; 3] = [
+    "file /var/lib/cni/networks/cbr0/last_reserved_ip.0 ",
     "file /run/loden/ipam/cbr0/slots-",
     "file /run/loden/ipam/cbr0/attachment.new ",
 ];
