@@ -33,9 +33,18 @@ pub struct Firewall {
     pub fully_random: bool,
     /// Packets from and to the pod network are accepted for forwarding (unless `--iptables-forward-rules=false`).
     pub forward_accept: bool,
-    /// The UDP port of tunnels whose outer packets need no connection tracking: every packet of a tunnel would be looked up in
-    /// the table of connections, and every peer take room in it, for nothing.
-    pub untracked: Option<u16>,
+    /// The tunnels whose outer packets need no connection tracking: each of them would be looked up in the table of
+    /// connections, and each peer take room in it, for nothing.
+    pub untracked: Option<Tunnels>,
+}
+
+/// What the outer packets of VXLAN tunnels are known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnels {
+    /// The UDP port that they go to.
+    pub port: u16,
+    /// The identifier of the network.
+    pub vni: u32,
 }
 
 /// The ranges of one address family.
@@ -106,8 +115,10 @@ const fn address_family(family: Family) -> AddressFamily {
 
 /// Exempts the outer packets of tunnels from connection tracking, both ways.
 ///
-/// Of what arrives only that for this host itself: what it forwards may need its connection, be it to a tunnel in a pod.
-fn untracked(port: u16) -> [Chain; 2] {
+/// Of what arrives only that for this host itself: what it forwards may need its connection, be it to a tunnel in a pod. And only what
+/// is a packet of our network: masquerading gives the tunnels' port to other connections too, as it does every port, and without
+/// tracking their answers would not find back.
+fn untracked(tunnels: Tunnels) -> [Chain; 2] {
     let chain = |name: &str, hook, exprs: Vec<Expr>| Chain {
         name: name.to_owned(),
         hook: Some(BaseHook {
@@ -118,14 +129,14 @@ fn untracked(port: u16) -> [Chain; 2] {
         }),
         rules: vec![Rule::new(exprs).with_comment("outer packets of tunnels")],
     };
-    let tunnel = Expr::DestinationPort(Transport::Udp, port..=port);
+    let Tunnels { port, vni } = tunnels;
+    let to = Expr::DestinationPort(Transport::Udp, port..=port);
+    let (local, network) = (Expr::DestinationLocal, Expr::Vxlan(vni));
+    let sent = vec![to.clone(), network.clone(), Expr::Notrack];
+    let received = vec![to, network, local, Expr::Notrack];
     [
-        chain("rawout", Hook::Output, vec![tunnel.clone(), Expr::Notrack]),
-        chain(
-            "rawpre",
-            Hook::Prerouting,
-            vec![tunnel, Expr::DestinationLocal, Expr::Notrack],
-        ),
+        chain("rawout", Hook::Output, sent),
+        chain("rawpre", Hook::Prerouting, received),
     ]
 }
 

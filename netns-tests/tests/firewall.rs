@@ -27,6 +27,8 @@ netns_tests::tests![
     outer_packets_are_not_tracked_with_nf_tables,
     outer_packets_are_not_tracked_with_iptables,
     outer_packets_are_not_tracked_with_old_iptables,
+    answers_to_the_tunnels_port_find_back_with_nf_tables,
+    answers_to_the_tunnels_port_find_back_with_iptables,
     changed_tables_are_put_right,
     changed_rules_of_iptables_are_put_right,
     changed_rules_of_old_iptables_are_put_right,

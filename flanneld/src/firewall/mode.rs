@@ -6,7 +6,7 @@ use hostnet::nft::{self, Nftables, Table};
 use ipam::{Backend, NetConf, Subnets};
 use tracing::{info, warn};
 
-use super::{Firewall, OWNED, ranges, tables};
+use super::{Firewall, OWNED, Tunnels, ranges, tables};
 use crate::desired::Desired;
 use crate::iptables::programs::Programs;
 use crate::iptables::{Variant, Wanted};
@@ -85,7 +85,7 @@ impl Keeping {
         let mut nftables = Nftables::open()?;
         let programs = Programs::find();
         let mut firewall = Firewall {
-            untracked: tunnel_port(conf),
+            untracked: tunnels(conf),
             ..firewall
         };
         let mut ability = check(&mut nftables, &tables(&conf.networks, own, &firewall));
@@ -119,7 +119,7 @@ impl Keeping {
         // Looking all the time would be all that is done.
         let resync = resync.max(Duration::from_secs(1));
         if let Mode::Iptables(variant) = mode {
-            firewall.untracked = tunnel_port(conf);
+            firewall.untracked = tunnels(conf);
             firewall.fully_random &= programs.can_randomise(variant);
             let wanted = |firewall| Wanted {
                 active: Some(variant),
@@ -171,11 +171,17 @@ fn check(nftables: &mut Nftables, tables: &[Table]) -> Result<(), String> {
     nftables.check(tables).map_err(|error| error.to_string())
 }
 
-/// The UDP port that the outer packets of this network's tunnels go to.
-fn tunnel_port(conf: &NetConf) -> Option<u16> {
+/// The tunnels of this network.
+fn tunnels(conf: &NetConf) -> Option<Tunnels> {
     match &conf.backend {
-        Backend::Vxlan(backend) if backend.port == 0 => Some(DEFAULT_PORT),
-        Backend::Vxlan(backend) => Some(backend.port),
+        Backend::Vxlan(backend) => Some(Tunnels {
+            port: if backend.port == 0 {
+                DEFAULT_PORT
+            } else {
+                backend.port
+            },
+            vni: backend.vni.number(),
+        }),
         Backend::Alloc | Backend::HostGw => None,
     }
 }

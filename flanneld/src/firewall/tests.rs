@@ -4,13 +4,13 @@ use hostnet::nft::{Chain, Expr, Rule, Table};
 use ipam::{Ipv4Cidr, Ipv6Cidr, PerFamily, Subnets};
 use proptest::prelude::*;
 
-use super::{Firewall, OWNED, tables};
+use super::{Firewall, OWNED, Tunnels, tables};
 
 const ALL: Firewall = Firewall {
     masquerade: true,
     fully_random: true,
     forward_accept: true,
-    untracked: Some(8472),
+    untracked: Some(Tunnels { port: 8472, vni: 1 }),
 };
 
 fn both() -> (Subnets, Subnets) {
@@ -69,7 +69,7 @@ fn the_switches_leave_out_what_they_say() {
     };
     assert_eq!(tables(&networks, &own, &nothing), []);
     let no_tracking = Firewall {
-        untracked: Some(4789),
+        untracked: Some(Tunnels { port: 4789, vni: 7 }),
         ..nothing
     };
     assert_eq!(chains(no_tracking), [["rawout", "rawpre"]; 2]);

@@ -1,6 +1,8 @@
+use ipnetwork::IpNetwork;
+
 use super::wanted::{FORWARD_CHAIN, POSTROUTING_CHAIN};
 use super::*;
-use ipnetwork::IpNetwork;
+use crate::firewall::Tunnels;
 
 mod any;
 mod model;
@@ -9,7 +11,7 @@ const ALL: Firewall = Firewall {
     masquerade: true,
     fully_random: true,
     forward_accept: true,
-    untracked: Some(8472),
+    untracked: Some(Tunnels { port: 8472, vni: 1 }),
 };
 const PLACE: Place = Place::new(AddressFamily::Ipv4, Variant::Nft);
 
@@ -107,7 +109,7 @@ fn the_switches_leave_out_what_they_say() {
         ["filter"]
     );
     let other_port = Firewall {
-        untracked: Some(4789),
+        untracked: Some(Tunnels { port: 4789, vni: 7 }),
         ..none
     };
     assert_eq!(only(other_port), ["raw"]);

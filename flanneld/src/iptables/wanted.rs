@@ -3,7 +3,7 @@
 use ipnetwork::IpNetwork;
 
 use super::rule::{Rule, UnreadableRule};
-use crate::firewall::{Firewall, Ranges, multicast};
+use crate::firewall::{Firewall, Ranges, Tunnels, multicast};
 
 /// What one table should hold of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) fn tables(
 ) -> Result<[TableRules; 3], UnreadableRule> {
     let masquerade = ranges.filter(|_| firewall.masquerade);
     let accept = ranges.filter(|_| firewall.forward_accept);
-    let untracked = ranges.and(firewall.untracked);
+    let untracked = ranges.zip(firewall.untracked);
     Ok([
         TableRules {
             name: "nat",
@@ -59,7 +59,9 @@ pub(super) fn tables(
         TableRules {
             name: "raw",
             chain: None,
-            hooks: untracked.map_or(Ok(Vec::new()), untracking)?,
+            hooks: untracked.map_or(Ok(Vec::new()), |(ranges, tunnels)| {
+                untracking(tunnels, &ranges.network)
+            })?,
         },
     ])
 }
@@ -110,9 +112,19 @@ fn accepting(network: &IpNetwork) -> Result<Vec<Rule>, UnreadableRule> {
     .collect()
 }
 
-/// What arrives for a tunnel's port is looked at only if it is for this host: forwarded packets may need their connection.
-fn untracking(port: u16) -> Result<Vec<(&'static str, Rule)>, UnreadableRule> {
-    let tunnel = format!("-p udp -m udp --dport {port}");
+/// The same packets as [`crate::firewall::tables`] exempts, by the words that the header of a VXLAN packet begins with (RFC 7348).
+fn untracking(
+    tunnels: Tunnels,
+    network: &IpNetwork,
+) -> Result<Vec<(&'static str, Rule)>, UnreadableRule> {
+    let Tunnels { port, vni } = tunnels;
+    // The outer packets are of the inner ones' family. A header of IPv4 has a length in its first byte, one of IPv6 has 40 bytes.
+    let (flags, identifier) = match network {
+        IpNetwork::V4(_) => ("0x0>>0x16&0x3c@0x8", "0x0>>0x16&0x3c@0xc"),
+        IpNetwork::V6(_) => ("0x30", "0x34"),
+    };
+    let header = format!("{flags}>>0x1b&0x1=0x1&&{identifier}>>0x8={vni:#x}");
+    let tunnel = format!("-p udp -m udp --dport {port} -m u32 --u32 \"{header}\"");
     let rest = format!("-m comment --comment \"{UNTRACKED_COMMENT}\" -j CT --notrack");
     Ok(vec![
         (

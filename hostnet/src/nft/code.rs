@@ -147,11 +147,7 @@ impl Code {
             Side::Source => 0,
             Side::Destination => 2,
         };
-        self.add(Instruction::Payload {
-            base: TRANSPORT_HEADER,
-            offset,
-            length: 2,
-        });
+        self.transport_bytes(offset, 2);
         let (first, last) = (ports.start().to_be_bytes(), ports.end().to_be_bytes());
         if first == last {
             self.compare(Compare::Equal, &first);
@@ -159,6 +155,29 @@ impl Code {
             self.compare(Compare::GreaterOrEqual, &first);
             self.compare(Compare::LessOrEqual, &last);
         }
+    }
+
+    /// Behind the eight bytes of UDP's header comes a flag that says that there is an identifier, and that four bytes later.
+    pub(super) fn vxlan(&mut self, vni: u32) {
+        const FLAG: u8 = 0x08;
+        self.protocol(Protocol::UDP);
+        self.transport_bytes(8, 1);
+        self.add(Instruction::Bitwise {
+            mask: vec![FLAG],
+            xor: vec![0],
+        });
+        self.compare(Compare::Equal, &[FLAG]);
+        self.transport_bytes(12, 3);
+        let [_, identifier @ ..] = vni.to_be_bytes();
+        self.compare(Compare::Equal, &identifier);
+    }
+
+    fn transport_bytes(&mut self, offset: u32, length: u32) {
+        self.add(Instruction::Payload {
+            base: TRANSPORT_HEADER,
+            offset,
+            length,
+        });
     }
 
     /// The register holds a name padded with zeros to 16 bytes; the beginning of one is a shorter comparison.

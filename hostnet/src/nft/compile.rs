@@ -137,6 +137,7 @@ impl Compiler<'_> {
             Expr::SourceNot(prefix) => self.prefix(Source, NotEqual, prefix, code)?,
             Expr::SourceNotIn(set) => self.lookup(Source, set, true, code)?,
             Expr::SourcePort(transport, ports) => code.ports(Source, *transport, ports),
+            Expr::Vxlan(vni) => code.vxlan(*vni),
         }
         Ok(())
     }

@@ -237,6 +237,8 @@ pub enum Expr {
     SourceNotIn(String),
     /// `udp sport 53`
     SourcePort(Transport, RangeInclusive<u16>),
+    /// `@th,64,8 & 0x8 == 0x8 @th,96,24 0x1`: what UDP carries begins like a VXLAN header (RFC 7348) with this network identifier.
+    Vxlan(u32),
 }
 
 /// A set of connection states (`NF_CT_STATE_BIT`); combine them with [`CtState::or`].

@@ -99,6 +99,7 @@ fn exprs() -> impl Strategy<Value = Expr> {
         any::<(u32, u32)>().prop_map(|(value, mask)| Expr::Mark { value, mask }),
         any::<(u32, u32)>().prop_map(|(value, mask)| Expr::MarkNot { value, mask }),
         any::<(u32, u32)>().prop_map(|(value, mask)| Expr::SetMark { value, mask }),
+        (0..1_u32 << 24).prop_map(Expr::Vxlan),
         any::<u8>().prop_map(|number| Expr::Protocol(Protocol(number))),
         any::<u8>().prop_map(|number| Expr::ProtocolNot(Protocol(number))),
         any::<(bool, bool)>().prop_map(|(random, fully_random)| {

@@ -109,6 +109,7 @@ impl Table {
             Expr::SourceNot(prefix) => write!(f, "{} saddr != {}", header(prefix), Short(prefix)),
             Expr::SourceNotIn(set) => write!(f, "{} saddr != @{set}", self.header_of_set(set)),
             Expr::SourcePort(transport, ports) => write!(f, "{transport} sport {}", Ports(ports)),
+            Expr::Vxlan(vni) => write!(f, "@th,64,8 & 0x8 == 0x8 @th,96,24 {vni:#x}"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What becomes of packets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 
 use anyhow::{Context, Result, ensure};
 use netns_tests::{Endpoint, Host, OUTSIDE, OUTSIDE_V6, Traffic, eventually};
@@ -241,5 +241,35 @@ fn outer_packets_are_not_tracked(way: Way, port: u16) -> Result<()> {
         lines.filter(|line| line.starts_with(name)).count()
     };
     ensure!(families("ipv4") > 0 && families("ipv6") > 0, "{table}");
+    Ok(())
+}
+
+pub(crate) fn answers_to_the_tunnels_port_find_back_with_nf_tables() -> Result<()> {
+    answers_to_the_tunnels_port_find_back(Way::NfTables)
+}
+
+pub(crate) fn answers_to_the_tunnels_port_find_back_with_iptables() -> Result<()> {
+    answers_to_the_tunnels_port_find_back(Way::Iptables)
+}
+
+/// Masquerading may give a connection any port, the tunnels' too. Here it keeps the one that the pod has chosen.
+fn answers_to_the_tunnels_port_find_back(way: Way) -> Result<()> {
+    let arguments = ["--ip-masq", "--ip-masq-fully-random-disable"];
+    let scene = Scene::with(way, &way.conf(), &arguments)?;
+    let tunnels = 8472;
+    let server = scene.lab.world().run(|| UdpSocket::bind((OUTSIDE, 0)))??;
+    server.set_read_timeout(Some(FOLLOW))?;
+    let client = scene.a1.run(|| UdpSocket::bind(("0.0.0.0", tunnels)))??;
+    client.set_read_timeout(Some(FOLLOW))?;
+    client.send_to(b"question", server.local_addr()?)?;
+    let mut datagram = [0; 64];
+    let (_, source) = server.recv_from(&mut datagram)?;
+    ensure!(
+        source == (scene.a.ipv4(), tunnels).into(),
+        "the world sees {source}"
+    );
+    server.send_to(b"answer", source)?;
+    let length = client.recv(&mut datagram).context("the answer is lost")?;
+    ensure!(&datagram[..length] == b"answer");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result, ensure};
-use flanneld::firewall::{Firewall, tables};
+use flanneld::firewall::{Firewall, Tunnels, tables};
 use hostnet::nft::{Nftables, Table};
 use ipam::{PerFamily, Subnets};
 use netns_tests::{Endpoint, Host, Lab, OUTSIDE, OUTSIDE_V6, Traffic};
@@ -21,7 +21,7 @@ pub(crate) const ALL: Firewall = Firewall {
     masquerade: true,
     fully_random: true,
     forward_accept: true,
-    untracked: Some(8472),
+    untracked: Some(Tunnels { port: 8472, vni: 1 }),
 };
 
 /// The tables of the node in the middle.

@@ -77,15 +77,19 @@ fn any_tables() -> impl Strategy<Value = Saved> {
 }
 
 fn any_firewall() -> impl Strategy<Value = Firewall> {
-    (any::<[bool; 3]>(), proptest::option::of(any::<u16>())).prop_map(|(switches, untracked)| {
-        let [masquerade, fully_random, forward_accept] = switches;
-        Firewall {
-            masquerade,
-            fully_random,
-            forward_accept,
-            untracked,
-        }
-    })
+    (
+        any::<[bool; 3]>(),
+        proptest::option::of(any::<u16>().prop_map(|port| Tunnels { port, vni: 1 })),
+    )
+        .prop_map(|(switches, untracked)| {
+            let [masquerade, fully_random, forward_accept] = switches;
+            Firewall {
+                masquerade,
+                fully_random,
+                forward_accept,
+                untracked,
+            }
+        })
 }
 
 proptest! {

@@ -351,6 +351,25 @@ fn protocols_and_ports() {
             "cmp lte reg 1 0x00005a00",
         ],
     );
+    check(
+        Family::Ip,
+        vec![
+            Expr::DestinationPort(Transport::Udp, 8472..=8472),
+            Expr::Vxlan(7),
+        ],
+        "udp dport 8472 @th,64,8 & 0x8 == 0x8 @th,96,24 0x7",
+        &[
+            udp[0],
+            udp[1],
+            dport,
+            "cmp eq reg 1 0x00001821",
+            "payload load 1b @ transport header + 8 => reg 1",
+            "bitwise reg 1 = ( reg 1 & 0x00000008 ) ^ 0x00000000",
+            "cmp eq reg 1 0x00000008",
+            "payload load 3b @ transport header + 12 => reg 1",
+            "cmp eq reg 1 0x00070000",
+        ],
+    );
     // The protocol is asked for once.
     check(
         Family::Ip,
