@@ -1,8 +1,10 @@
 //! The overlay as its users see it: real daemons on a real etcd, pods attached by the CNI program.
 //!
-//! `talk` is about who reaches whom, `life` about hosts and daemons that come, go and die, `leases` about what stands in etcd;
+//! `talk` is about who reaches whom, `life` about hosts and daemons that come, go and die, `leases` about what stands in etcd, `contest` about who gets it;
 //! `scene` sets the stage.
 
+#[path = "overlay/contest.rs"]
+mod contest;
 #[path = "overlay/leases.rs"]
 mod leases;
 #[path = "overlay/life.rs"]
@@ -12,6 +14,7 @@ mod scene;
 #[path = "overlay/talk.rs"]
 mod talk;
 
+use contest::*;
 use leases::*;
 use life::*;
 use talk::*;
@@ -42,4 +45,6 @@ netns_tests::tests![
     a_cut_cable_heals,
     hosts_that_start_at_once_get_different_subnets,
     a_lease_has_the_wire_form_of_flannel,
+    thirty_daemons_share_thirty_subnets,
+    forty_daemons_fight_for_thirty_subnets,
 ];
