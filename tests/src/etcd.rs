@@ -54,6 +54,8 @@ pub struct Etcd {
     peer_port: u16,
     /// The ports may still change: nobody was told them by a running server.
     never_ran: bool,
+    /// Its name, and the names and peers' URLs of the cluster; alone without.
+    member: Option<(String, String)>,
     watchdog: Option<Child>,
 }
 
@@ -80,8 +82,15 @@ impl Etcd {
             client_port: free_port()?,
             peer_port: free_port()?,
             never_ran: true,
+            member: None,
             watchdog: None,
         })
+    }
+
+    /// Makes it a member of a cluster of several; from now on its ports stay.
+    pub(crate) fn join(&mut self, name: &str, cluster: &str) {
+        self.member = Some((name.to_owned(), cluster.to_owned()));
+        self.never_ran = false;
     }
 
     /// Starts the server, again if it was killed, with the data it had, and waits until it answers.
@@ -141,6 +150,11 @@ impl Etcd {
         self.directory.path()
     }
 
+    /// Whether its log has said this since it was started last.
+    pub fn says(&self, text: &str) -> bool {
+        self.log().contains(text)
+    }
+
     /// A client without user or TLS.
     pub async fn client(&self) -> Result<Client> {
         let options = ConnectOptions::new().with_timeout(Duration::from_secs(10));
@@ -162,6 +176,44 @@ impl Etcd {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// Puts what [`Etcd::save`] stored in the place of the data; the server must not be running.
+    pub fn restore(&self, backup: &Path) -> Result<()> {
+        self.wipe()?;
+        let (name, cluster) = self.membership();
+        let output = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .args(["snapshot", "restore"])
+            .arg(backup)
+            .arg("--data-dir")
+            .arg(self.data())
+            .args(["--name", &name, "--initial-cluster", &cluster])
+            .args(["--initial-advertise-peer-urls", &self.peer_url()])
+            .output()
+            .context("running etcdctl (Debian: package etcd-client)")?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "restoring the backup: {errors}");
+        Ok(())
+    }
+
+    /// Makes a backup and returns its file.
+    pub fn save(&self) -> Result<std::path::PathBuf> {
+        let file = self.directory.path().join("backup");
+        let text = file.to_str().context("the path is no text")?;
+        self.etcdctl(&["snapshot", "save", text])?;
+        Ok(file)
+    }
+
+    /// The URL other members use.
+    pub(crate) fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    fn membership(&self) -> (String, String) {
+        self.member
+            .clone()
+            .unwrap_or_else(|| ("test".to_owned(), format!("test={}", self.peer_url())))
+    }
+
     fn data(&self) -> std::path::PathBuf {
         self.directory.path().join("data")
     }
@@ -169,12 +221,12 @@ impl Etcd {
     fn spawn(&mut self) -> Result<()> {
         let log = File::create(self.directory.path().join("log")).context("making etcd's log")?;
         let client_url = self.endpoint();
-        let peer_url = format!("http://127.0.0.1:{}", self.peer_port);
-        let cluster = format!("test={peer_url}");
+        let peer_url = self.peer_url();
+        let (name, cluster) = self.membership();
         let mut command = Command::new("sh");
         command.args(["-c", WATCHDOG, "sh"]);
         command.arg(self.directory.path());
-        command.args(["etcd", "--name=test"]);
+        command.args(["etcd", "--name", &name]);
         command.arg("--data-dir").arg(self.data());
         command.args(["--listen-client-urls", &client_url]);
         command.args(["--advertise-client-urls", &client_url]);
@@ -219,7 +271,7 @@ impl Etcd {
     }
 
     fn log_says_ready(&self) -> bool {
-        self.log().contains("serving client traffic")
+        self.says("serving client traffic")
     }
 
     fn log(&self) -> String {

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod cable;
+mod cluster;
 mod etcd;
 pub mod store;
 
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 pub use cable::Cable;
+pub use cluster::Cluster;
 pub use etcd::{Etcd, EtcdOptions};
 
 /// How long a condition may take to come true. Far more than needed: only a failing test waits that long.

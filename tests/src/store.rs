@@ -59,6 +59,14 @@ pub fn settings(endpoint: &str) -> EtcdConfig {
     config
 }
 
+/// The same for several endpoints.
+pub fn settings_for(endpoints: &[String]) -> EtcdConfig {
+    EtcdConfig {
+        endpoints: endpoints.to_vec(),
+        ..settings("")
+    }
+}
+
 /// The store of a host on that endpoint.
 ///
 /// # Errors

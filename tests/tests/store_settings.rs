@@ -8,7 +8,7 @@ use flanneld::store::{LeaseStore, OwnEvent, PeerEvent};
 use loden_tests::store::{
     Kept, PREFIX, conf, etcd_with, path, settings, store, vxlan, watch_peers,
 };
-use loden_tests::{Etcd, EtcdOptions, next, next_that};
+use loden_tests::{Etcd, EtcdOptions, eventually, next, next_that};
 
 const CONF: &str = r#"{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}"#;
 
@@ -183,6 +183,33 @@ async fn a_user_who_may_no_more_than_needed() -> Result<()> {
         text.contains("authentication failed") && !text.contains("wrong-password"),
         "{text}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_that_has_expired_is_replaced() -> Result<()> {
+    let mut etcd = Etcd::prepare(EtcdOptions {
+        arguments: vec!["--auth-token-ttl=1".to_owned()],
+        tls: None,
+    })?;
+    etcd.up().await?;
+    etcd.etcdctl(&["role", "add", "root"])?;
+    enable_users(&etcd)?;
+    let store = as_node(&etcd, "hunter2")?;
+    for _ in 0..2 {
+        let own = store.acquire(&conf(CONF)?, &vxlan(1), None).await?;
+        let mut kept = Kept::new(&store, own);
+        next_that(&mut kept.events, |event| match event {
+            OwnEvent::Renewed { .. } => Some(()),
+            _ => None,
+        })
+        .await?;
+        drop(kept);
+        eventually("etcd forgets the token", || async {
+            etcd.says("deleted a simple token").then_some(())
+        })
+        .await?;
+    }
     Ok(())
 }
 
