@@ -194,3 +194,6 @@ pub fn as_network(cidr: Cidr) -> IpNetwork {
         Cidr::V6(cidr) => cidr.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;
