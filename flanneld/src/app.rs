@@ -17,11 +17,12 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::args::Args;
-use crate::desired::Hop;
+use crate::desired::{Alteration, Hop};
 use crate::firewall::Firewall;
 use crate::firewall::mode::Keeping;
 use crate::kernel::{Kernel, KernelError, KernelState};
 use crate::leases::{Change, Leases};
+use crate::network::claims::Claims;
 use crate::network::peers::Skipped;
 use crate::network::{self, Network, NetworkError, vxlan};
 use crate::notify;
@@ -30,6 +31,8 @@ use crate::uplink::{self, HostView, Uplink, UplinkError, Wanted};
 
 /// Events that may wait for the daemon; a store that is quicker waits too.
 const QUEUE: usize = 1024;
+/// So many changed leases are taken in one by one.
+const SINGLY: usize = 64;
 /// How long the device may take before the log says that it does.
 const SLOW_START: Duration = Duration::from_secs(5);
 
@@ -143,8 +146,8 @@ async fn serve<S: LeaseStore>(settings: Settings, store: S) -> Result<(), Fatal>
     wait_until_in_line(&mut kernel.state(), bare).await;
 
     let record = network.record(&uplink);
-    let previous = Some(SubnetEnv::previous_subnets(&settings.subnet_file))
-        .filter(|previous| !previous.is_empty());
+    let former = Former::read(&settings.subnet_file);
+    let previous = Some(former.subnets).filter(|previous| !previous.is_empty());
     let own = store::wait_for_lease(&store, &conf, &record, previous.as_ref()).await?;
     info!(
         "leased {} ({}), published as {}",
@@ -165,6 +168,7 @@ async fn serve<S: LeaseStore>(settings: Settings, store: S) -> Result<(), Fatal>
     )
     .map_err(KernelError::from)?;
     let mut node = Node::new(settings, conf, network, firewall, kernel, &own, record_out);
+    node.former = former;
     let keep = store.keep(own, record_in, own_out);
     let watch_peers = store.watch_peers(peers_out);
     let part = tokio::select! {
@@ -240,12 +244,32 @@ struct Node {
     /// What our lease tells the others; the store publishes it anew when it changes.
     record: watch::Sender<LeaseRecord>,
     leases: Leases,
+    /// What they claim, as far as it has been handed to the kernel thread.
+    claims: Claims,
     /// The leases left out and why, as last logged.
     skipped: BTreeMap<LeaseKey, String>,
     /// The number of what the kernel thread was last told to want.
     wanted: Option<u64>,
     /// What the subnet file says since the kernel was last found in line.
     ready_env: Option<SubnetEnv>,
+    /// What this node was before, until what may be left of that is gone.
+    former: Former,
+}
+
+/// The networks and subnets that the subnet file names when the daemon starts.
+#[derive(Clone, Debug, Default)]
+struct Former {
+    networks: Vec<Cidr>,
+    subnets: Subnets,
+}
+
+impl Former {
+    fn read(path: &std::path::Path) -> Self {
+        Self {
+            networks: SubnetEnv::previous_networks(path),
+            subnets: SubnetEnv::previous_subnets(path),
+        }
+    }
 }
 
 impl Node {
@@ -269,9 +293,11 @@ impl Node {
             own: own.key.subnets(),
             record,
             leases,
+            claims: Claims::default(),
             skipped: BTreeMap::new(),
             wanted: None,
             ready_env: None,
+            former: Former::default(),
         }
     }
 
@@ -323,9 +349,37 @@ impl Node {
         for change in &changes {
             tell_change(change);
         }
-        if self.leases.known() && (first_time || !changes.is_empty()) {
+        if !self.leases.known() {
+            return;
+        }
+        // Of many changes at once the whole is the quicker way.
+        if first_time || changes.len() > SINGLY || !self.take_singly(&changes) {
+            self.claims = Claims::of(self.leases.peers());
             self.desire();
         }
+    }
+
+    /// Hands on what each change comes to by itself. Returns whether none of them had to do with other leases.
+    fn take_singly(&mut self, changes: &[Change]) -> bool {
+        let mut alteration = Alteration::default();
+        let mut alone = Vec::new();
+        for change in changes {
+            let Some(taken) = self.claims.take(change, &self.network, &self.own) else {
+                return false;
+            };
+            alteration.extend(taken.alteration);
+            alone.push((taken.key, taken.skipped));
+        }
+        for (key, skipped) in alone {
+            let mut now = self.skipped.clone();
+            now.remove(&key);
+            now.extend(reasons(&skipped));
+            self.tell_skipped(now);
+        }
+        if !alteration.is_empty() {
+            self.wanted = Some(self.kernel.alter(alteration));
+        }
+        true
     }
 
     /// The uplink is another one, or has changed. Without one everything stays as it is.
@@ -364,7 +418,12 @@ impl Node {
     /// Hands what is wanted now to the kernel thread.
     fn desire(&mut self) {
         let (mut desired, skipped) = self.network.desired(Some(&self.own), self.leases.peers());
-        self.tell_skipped(&skipped);
+        self.tell_skipped(reasons(&skipped).collect());
+        let former = self.former.networks.iter().copied();
+        desired.former = former.map(network::as_network).collect();
+        let sizes = self.former.subnets.each();
+        let sizes = sizes.map(|subnet: Cidr| (subnet.is_v4(), subnet.prefix()));
+        desired.subnet_sizes.extend(sizes);
         if self.settings.blackhole {
             let own = self.own.each::<Cidr>().map(network::as_network);
             let caught = own.map(|subnet| (subnet, Hop::Blackhole));
@@ -385,11 +444,7 @@ impl Node {
     }
 
     /// One warning for each lease that is left out, and again only when the reason changes.
-    fn tell_skipped(&mut self, skipped: &[Skipped]) {
-        let now: BTreeMap<LeaseKey, String> = skipped
-            .iter()
-            .map(|skip| (skip.key, skip.reason.to_string()))
-            .collect();
+    fn tell_skipped(&mut self, now: BTreeMap<LeaseKey, String>) {
         for (key, reason) in &now {
             if self.skipped.get(key) != Some(reason) {
                 warn!("the lease {} is left out: {reason}", network::describe(key));
@@ -409,6 +464,11 @@ impl Node {
             return;
         }
         self.ready_env = Some(env);
+        // What was left of it is gone, so from now on it is no more ours than anybody's.
+        let former = std::mem::take(&mut self.former);
+        if !former.networks.is_empty() {
+            self.desire();
+        }
         info!(
             "ready: {} peers, pods are attached by {}",
             self.leases.peers().count(),
@@ -432,6 +492,12 @@ impl Node {
     }
 }
 
+fn reasons(skipped: &[Skipped]) -> impl Iterator<Item = (LeaseKey, String)> {
+    skipped
+        .iter()
+        .map(|skip| (skip.key, skip.reason.to_string()))
+}
+
 fn host_network<C>((network, subnet): (C, C)) -> HostNetwork<C> {
     HostNetwork {
         networks: vec![network],
@@ -446,10 +512,10 @@ fn tell_change(change: &Change) {
             network::describe(&lease.key),
             reach(lease)
         ),
-        Change::Altered(lease) => info!(
+        Change::Altered { now, .. } => info!(
             "peer {} is now reached at {}",
-            network::describe(&lease.key),
-            reach(lease)
+            network::describe(&now.key),
+            reach(now)
         ),
         Change::Left(lease) => info!(
             "peer {} left: its lease is gone",

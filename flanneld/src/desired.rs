@@ -40,12 +40,14 @@ pub struct Desired {
     pub subnet_sizes: BTreeSet<(bool, u8)>,
     /// The pod networks: addresses, routes and neighbours on our devices are ours only inside them.
     pub networks: Vec<IpNetwork>,
+    /// Pod networks that this node was in before, as long as something of that may be left: what was ours there is to go.
+    pub former: Vec<IpNetwork>,
 }
 
 /// A VXLAN device of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// What cannot be changed after creation.
+    /// The tunnel.
     pub vxlan: Vxlan,
     /// In bytes.
     pub mtu: u32,
@@ -76,11 +78,53 @@ pub enum Hop {
     Blackhole,
 }
 
+/// How something desired differs from what was desired before; `None` stands for what is no longer wanted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Alteration {
+    /// As in [`Desired::routes`].
+    pub routes: BTreeMap<IpNetwork, Option<Hop>>,
+    /// As in [`Desired::neighbours`].
+    pub neighbours: BTreeMap<(String, IpAddr), Option<Mac>>,
+    /// As in [`Desired::fdb`].
+    pub fdb: BTreeMap<(String, Mac), Option<IpAddr>>,
+}
+
+impl Alteration {
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty() && self.neighbours.is_empty() && self.fdb.is_empty()
+    }
+
+    /// Takes in what came later.
+    pub fn extend(&mut self, later: Self) {
+        self.routes.extend(later.routes);
+        self.neighbours.extend(later.neighbours);
+        self.fdb.extend(later.fdb);
+    }
+
+    /// Makes the difference.
+    pub fn apply_to(self, desired: &mut Desired) {
+        apply(self.routes, &mut desired.routes);
+        apply(self.neighbours, &mut desired.neighbours);
+        apply(self.fdb, &mut desired.fdb);
+    }
+}
+
+fn apply<K: Ord, V>(alteration: BTreeMap<K, Option<V>>, entries: &mut BTreeMap<K, V>) {
+    for (key, value) in alteration {
+        match value {
+            Some(value) => drop(entries.insert(key, value)),
+            None => drop(entries.remove(&key)),
+        }
+    }
+}
+
 impl Desired {
-    /// Whether `address` lies in one of the pod networks.
-    pub fn owns(&self, address: IpAddr) -> bool {
+    /// Whether `address` lies in one of the pod networks, or in one that was.
+    pub fn claims(&self, address: IpAddr) -> bool {
         self.networks
             .iter()
+            .chain(&self.former)
             .any(|network| network.contains(address))
     }
 }

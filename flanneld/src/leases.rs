@@ -22,7 +22,12 @@ pub enum Change {
     /// A node is new.
     Joined(PeerLease),
     /// A node is reached differently than before.
-    Altered(PeerLease),
+    Altered {
+        /// How it was reached.
+        before: PeerLease,
+        /// How it is now.
+        now: PeerLease,
+    },
     /// A node is gone.
     Left(PeerLease),
 }
@@ -94,7 +99,9 @@ impl Leases {
         }
         match before {
             None => Some(Change::Joined(lease)),
-            Some(before) if before.record != lease.record => Some(Change::Altered(lease)),
+            Some(before) if before.record != lease.record => {
+                Some(Change::Altered { before, now: lease })
+            }
             Some(_) => None,
         }
     }
@@ -163,7 +170,10 @@ mod tests {
             changes,
             [
                 Change::Left(lease(2, 2, 1)),
-                Change::Altered(lease(3, 33, 5)),
+                Change::Altered {
+                    before: lease(3, 3, 2),
+                    now: lease(3, 33, 5)
+                },
                 Change::Joined(lease(5, 5, 7))
             ]
         );

@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no clock. A new network is one file beside [`vxlan`] and [`host_gw`], and one arm here.
 
+pub mod claims;
 pub mod host_gw;
 pub mod peers;
 pub mod vxlan;

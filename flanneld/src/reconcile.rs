@@ -3,20 +3,24 @@
 //! No I/O and no clock. A step carries its reason, which is what the log, and later `flanneld plan`, say. Order matters and is part of
 //! the result: what a packet needs last is added last and removed first, so that a route never leads to a neighbour that is not there yet.
 
+mod alter;
+mod devices;
+mod entries;
 mod firewall;
+mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
 use hostnet::nft::{CompiledTable, Family};
-use hostnet::{
-    Address, Change, FdbEntry, Link, LinkChange, LinkIndex, Neighbour, NeighbourState, NewLink,
-    NewLinkKind, Route, RouteKind, Scope,
-};
+use hostnet::{Address, Change, FdbEntry, Link, LinkIndex, Mac, Neighbour, Route};
 use ipnetwork::IpNetwork;
 
-use crate::desired::{Desired, Device, Hop};
+pub use self::alter::alter;
+pub use self::devices::is_named_as_ours;
+pub use self::routes::{as_route, is_same as is_same_route};
+use crate::desired::Desired;
 use crate::iptables::{Place, Restore, Saved};
 
 /// The routing protocol number that marks routes of ours (`rtm_protocol`; linux/rtnetlink.h leaves the numbers above `RTPROT_STATIC`
@@ -36,7 +40,12 @@ const BLACKHOLE_METRIC: u32 = 9999;
 pub struct Observed {
     /// The devices that carry the names of ours.
     pub devices: BTreeMap<String, ObservedDevice>,
-    /// Routes of the main table that leave by such a device or by the uplink, or that carry our protocol number.
+    /// Devices that are named like ours and not wanted; looked for by a full comparison only.
+    pub leftovers: Vec<Leftover>,
+    /// The devices of which the kernel has refused to alter the tunnel while it stands.
+    pub unalterable: BTreeSet<LinkIndex>,
+    /// Routes of the main table that leave by such a device or by the uplink, or that carry our protocol number, or that were
+    /// told of for a destination of ours.
     pub routes: Vec<Route>,
     /// What the files of [`Desired::sysctls`] say; a file that is not there is absent.
     pub sysctls: BTreeMap<String, String>,
@@ -59,12 +68,59 @@ pub struct ObservedDevice {
     pub fdb: Vec<FdbEntry>,
 }
 
+/// A device named like ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Leftover {
+    /// The device.
+    pub link: Link,
+    /// Its addresses.
+    pub addresses: Vec<IpNetwork>,
+}
+
+/// What a step is about, by what stays when the kernel's numbers change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Object {
+    /// A device.
+    Device(String),
+    /// An address of a device.
+    Address(String, IpNetwork),
+    /// An FDB entry of a device.
+    Fdb(String, Mac),
+    /// A neighbour on a device.
+    Neighbour(String, IpAddr),
+    /// The routes for a destination.
+    Route(IpNetwork),
+    /// A file under /proc/sys.
+    Sysctl(String),
+    /// The firewall tables.
+    Firewall,
+    /// The rules in iptables' tables at one place.
+    Iptables(Place),
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(name) => write!(f, "device {name}"),
+            Self::Address(device, address) => write!(f, "address {address} of {device}"),
+            Self::Fdb(device, mac) => write!(f, "FDB entry {mac} of {device}"),
+            Self::Neighbour(device, address) => write!(f, "neighbour {address} on {device}"),
+            Self::Route(destination) => write!(f, "route {destination}"),
+            Self::Sysctl(path) => write!(f, "sysctl {path}"),
+            Self::Firewall => f.write_str("firewall"),
+            Self::Iptables(place) => write!(f, "rules of {place}"),
+        }
+    }
+}
+
 /// One thing to do and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
+    /// What it is about.
+    pub object: Object,
     /// What to do.
     pub action: Action,
-    /// Why, in words that follow "because".
+    /// Why, in words that follow the object's name.
     pub reason: String,
 }
 
@@ -99,39 +155,119 @@ pub struct Plan {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.object, self.reason)?;
         match &self.action {
-            Action::Kernel(change) => write!(f, "{change}")?,
-            Action::Sysctl { path, value } => write!(f, "set sysctl {path} to {value}")?,
-            Action::Firewall => write!(f, "write the firewall tables")?,
+            Action::Kernel(change) => write!(f, " ({change})"),
+            Action::Sysctl { value, .. } => write!(f, " (set to {value})"),
+            Action::Firewall => f.write_str(" (written anew)"),
             Action::DeleteTables(tables) => {
                 let names: Vec<_> = tables.iter().map(|(_, name)| name.as_str()).collect();
-                write!(f, "delete the firewall tables {}", names.join(" and "))?;
+                write!(f, " (delete {})", names.join(" and "))
             }
-            Action::Iptables(restore) => write!(f, "write the rules of {}", restore.place)?,
+            Action::Iptables(_) => f.write_str(" (written)"),
         }
-        write!(f, ": {}", self.reason)
     }
 }
 
-/// Compares and plans.
+/// Parts of what the kernel holds that can be compared by themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Devices, and what hangs on them; routes.
+    pub network: bool,
+    /// Devices that a former configuration left.
+    pub leftovers: bool,
+    /// Files under /proc/sys.
+    pub settings: bool,
+    /// Firewall tables.
+    pub firewall: bool,
+}
+
+impl Scope {
+    /// Everything.
+    pub const ALL: Self = Self {
+        network: true,
+        leftovers: true,
+        settings: true,
+        firewall: true,
+    };
+    /// Nothing.
+    pub const NOTHING: Self = Self {
+        network: false,
+        leftovers: false,
+        settings: false,
+        firewall: false,
+    };
+
+    /// What is in one of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            network: self.network || other.network,
+            leftovers: self.leftovers || other.leftovers,
+            settings: self.settings || other.settings,
+            firewall: self.firewall || other.firewall,
+        }
+    }
+
+    /// What is in this one only.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self {
+            network: self.network && !other.network,
+            leftovers: self.leftovers && !other.leftovers,
+            settings: self.settings && !other.settings,
+            firewall: self.firewall && !other.firewall,
+        }
+    }
+}
+
+impl Observed {
+    /// Lets go of what is only good for one comparison: with 5,000 peers it is some megabytes, and soon out of date.
+    pub fn forget_entries(&mut self) {
+        self.routes = Vec::new();
+        self.leftovers = Vec::new();
+        for device in self.devices.values_mut() {
+            (device.neighbours, device.fdb) = (Vec::new(), Vec::new());
+        }
+        let devices = &self.devices;
+        self.unalterable
+            .retain(|index| devices.values().any(|device| device.link.index == *index));
+    }
+}
+
+/// Compares everything and plans.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
+    plan_within(desired, observed, Scope::ALL)
+}
+
+/// Compares these parts and plans.
+pub fn plan_within(desired: &Desired, observed: &Observed, scope: Scope) -> Plan {
     let mut planner = Planner {
         desired,
         observed,
         ready: BTreeMap::new(),
         plan: Plan::default(),
     };
-    planner.sysctls();
-    planner.devices();
-    planner.addresses();
-    planner.fdb_additions();
-    planner.neighbour_additions();
-    planner.routes();
-    if desired.complete {
-        planner.neighbour_removals();
-        planner.fdb_removals();
+    if scope.settings {
+        planner.sysctls();
     }
-    planner.firewall();
+    if scope.network {
+        planner.devices();
+        planner.addresses();
+        planner.fdb_additions();
+        planner.neighbour_additions();
+        planner.routes();
+        if desired.complete {
+            planner.neighbour_removals();
+            planner.fdb_removals();
+        }
+    }
+    if scope.leftovers && desired.complete {
+        planner.leftovers();
+    }
+    if scope.firewall {
+        planner.firewall();
+    }
     planner.plan
 }
 
@@ -143,9 +279,10 @@ struct Planner<'a> {
     plan: Plan,
 }
 
-impl<'a> Planner<'a> {
-    fn step(&mut self, change: Change, reason: impl Into<String>) {
+impl Planner<'_> {
+    fn step(&mut self, object: Object, change: Change, reason: impl Into<String>) {
         self.plan.steps.push(Step {
+            object,
             action: Action::Kernel(change),
             reason: reason.into(),
         });
@@ -160,6 +297,7 @@ impl<'a> Planner<'a> {
                 None => continue,
             };
             self.plan.steps.push(Step {
+                object: Object::Sysctl(path.clone()),
                 action: Action::Sysctl {
                     path: path.clone(),
                     value: value.clone(),
@@ -168,360 +306,10 @@ impl<'a> Planner<'a> {
             });
         }
     }
-
-    fn devices(&mut self) {
-        for (name, device) in &self.desired.devices {
-            match self.observed.devices.get(name) {
-                None => self.create(name, device, "it is missing".to_owned()),
-                Some(found) => match unchangeable_difference(device, &found.link) {
-                    Some(difference) => {
-                        self.step(Change::DeleteLink(found.link.index), difference.clone());
-                        self.create(name, device, difference);
-                    }
-                    None => self.alter(name, device, found),
-                },
-            }
-        }
-    }
-
-    fn create(&mut self, name: &str, device: &Device, reason: String) {
-        let link = NewLink {
-            mac: Some(device.mac),
-            mtu: Some(device.mtu),
-            up: true,
-            ..NewLink::new(name, NewLinkKind::Vxlan(device.vxlan.clone()))
-        };
-        self.step(Change::AddLink(link), reason);
-        self.plan.unfinished = true;
-    }
-
-    fn alter(&mut self, name: &'a str, device: &Device, found: &'a ObservedDevice) {
-        let mut change = LinkChange::new(found.link.index);
-        let mut reasons = Vec::new();
-        if found.link.mac != Some(device.mac) {
-            change.mac = Some(device.mac);
-            let has = found
-                .link
-                .mac
-                .map_or_else(|| "none".to_owned(), |mac| mac.to_string());
-            reasons.push(format!("its MAC is {has} instead of {}", device.mac));
-        }
-        if found.link.mtu != device.mtu {
-            change.mtu = Some(device.mtu);
-            reasons.push(format!(
-                "its MTU is {} instead of {}",
-                found.link.mtu, device.mtu
-            ));
-        }
-        if found.link.master.is_some() {
-            change.master = Some(None);
-            reasons.push("it was put under another link".to_owned());
-        }
-        if !found.link.up {
-            change.up = Some(true);
-            reasons.push("it is down".to_owned());
-        }
-        if found.link.up {
-            self.ready.insert(name, found);
-        } else {
-            // A link that is down takes no routes, and has lost those it had.
-            self.plan.unfinished = true;
-        }
-        if !reasons.is_empty() {
-            self.step(Change::SetLink(change), reasons.join(", "));
-        }
-    }
-
-    fn addresses(&mut self) {
-        let desired = self.desired;
-        for (name, found) in self.ready.clone() {
-            let link = found.link.index;
-            let wanted = &desired.devices[name].addresses;
-            let held: BTreeSet<IpNetwork> = found.addresses.iter().filter_map(as_network).collect();
-            for network in wanted.difference(&held) {
-                let address = Address::new(link, network.ip(), network.prefix());
-                self.step(Change::AddAddress(address), "it is missing");
-            }
-            for address in &found.addresses {
-                let Some(network) = as_network(address) else {
-                    continue;
-                };
-                if desired.complete
-                    && address.scope == Scope::Universe
-                    && desired.owns(address.address)
-                    && !wanted.contains(&network)
-                {
-                    self.step(
-                        Change::DeleteAddress(address.clone()),
-                        "it is not this node's address",
-                    );
-                }
-            }
-        }
-    }
-
-    fn fdb_additions(&mut self) {
-        let held = self.held(|found| found.fdb.iter().map(|entry| (entry.mac, entry.destination)));
-        for ((device, mac), destination) in &self.desired.fdb {
-            let Some(found) = self.ready.get(device.as_str()) else {
-                continue;
-            };
-            let reason = match held.get(&(device.as_str(), *mac)) {
-                Some(has) if has == destination => continue,
-                Some(has) => format!("it leads to {has}"),
-                None => "it is missing".to_owned(),
-            };
-            let entry = FdbEntry::permanent(found.link.index, *mac, *destination);
-            self.step(Change::ReplaceFdb(entry), reason);
-        }
-    }
-
-    fn neighbour_additions(&mut self) {
-        let held = self.held(|found| {
-            found
-                .neighbours
-                .iter()
-                .map(|entry| (entry.address, (entry.mac, entry.state)))
-        });
-        for ((device, address), mac) in &self.desired.neighbours {
-            let Some(found) = self.ready.get(device.as_str()) else {
-                continue;
-            };
-            let reason = match held.get(&(device.as_str(), *address)) {
-                Some((has, NeighbourState::Permanent)) if *has == Some(*mac) => continue,
-                Some((Some(has), _)) if has != mac => format!("it says {has}"),
-                Some(_) => "it is not permanent".to_owned(),
-                None => "it is missing".to_owned(),
-            };
-            let entry = Neighbour::permanent(found.link.index, *address, *mac);
-            self.step(Change::ReplaceNeighbour(entry), reason);
-        }
-    }
-
-    fn routes(&mut self) {
-        let desired = self.desired;
-        let mut held: BTreeMap<IpNetwork, Vec<&Route>> = BTreeMap::new();
-        for route in &self.observed.routes {
-            held.entry(route.destination).or_default().push(route);
-        }
-        let mut removals = Vec::new();
-        for (destination, hop) in &desired.routes {
-            let found = held.remove(destination).unwrap_or_default();
-            let Some(wanted) = self.route(*destination, hop) else {
-                continue;
-            };
-            let (right, wrong): (Vec<&Route>, Vec<&Route>) = found
-                .into_iter()
-                .partition(|route| same_route(route, &wanted));
-            if right.is_empty() {
-                let reason = wrong.first().map_or_else(
-                    || "it is missing".to_owned(),
-                    |route| format!("it was {route}"),
-                );
-                self.step(Change::ReplaceRoute(wanted.clone()), reason);
-            }
-            // What has the wanted route's metric is replaced by it; another one beside it must go.
-            removals.extend(
-                wrong
-                    .into_iter()
-                    .filter(|route| metric(route) != metric(&wanted) || !right.is_empty()),
-            );
-        }
-        removals.extend(held.into_values().flatten());
-        for route in removals {
-            if desired.complete && self.is_ours(route) {
-                self.step(Change::DeleteRoute(route.clone()), "no lease asks for it");
-            }
-        }
-    }
-
-    fn neighbour_removals(&mut self) {
-        let desired = self.desired;
-        for (name, found) in self.ready.clone() {
-            for entry in &found.neighbours {
-                let wanted = desired
-                    .neighbours
-                    .contains_key(&(name.to_owned(), entry.address));
-                if entry.state == NeighbourState::Permanent
-                    && desired.owns(entry.address)
-                    && !wanted
-                {
-                    self.step(
-                        Change::DeleteNeighbour(entry.clone()),
-                        "no lease asks for it",
-                    );
-                }
-            }
-        }
-    }
-
-    fn fdb_removals(&mut self) {
-        let desired = self.desired;
-        for (name, found) in self.ready.clone() {
-            for entry in &found.fdb {
-                let wanted = desired.fdb.contains_key(&(name.to_owned(), entry.mac));
-                // What the kernel learned goes by itself, and the entry for all unknown MACs is never one of ours.
-                if entry.permanent && !wanted && entry.mac.0 != [0; 6] {
-                    self.step(Change::DeleteFdb(entry.clone()), "no lease asks for it");
-                }
-            }
-        }
-    }
-
-    /// The route as the kernel is told it, or `None` while its device is not ready.
-    fn route(&self, destination: IpNetwork, hop: &Hop) -> Option<Route> {
-        let base = Route {
-            protocol: ROUTE_PROTOCOL,
-            ..Route::new(destination)
-        };
-        Some(match hop {
-            Hop::Tunnel { device, gateway } => {
-                let link = self.ready.get(device.as_str())?.link.index;
-                Route {
-                    gateway: Some(*gateway),
-                    link: Some(link),
-                    onlink: true,
-                    ..base
-                }
-            }
-            Hop::Uplink { link, gateway } => Route {
-                gateway: Some(*gateway),
-                link: Some(*link),
-                ..base
-            },
-            Hop::Blackhole => Route {
-                kind: RouteKind::Blackhole,
-                priority: Some(BLACKHOLE_METRIC),
-                ..base
-            },
-        })
-    }
-
-    fn is_ours(&self, route: &Route) -> bool {
-        let networks = &self.desired.networks;
-        if !networks
-            .iter()
-            .any(|network| contains(network, &route.destination))
-        {
-            return false;
-        }
-        let devices = &self.observed.devices;
-        let on_our_device = route
-            .link
-            .is_some_and(|link| devices.values().any(|found| found.link.index == link));
-        match route.protocol {
-            ROUTE_PROTOCOL => true,
-            ROUTE_PROTOCOL_BOOT => on_our_device || self.is_flannels_direct(route),
-            _ => false,
-        }
-    }
-
-    /// Whether flannel's host-gw or DirectRouting left it: a plain route to a subnet of a node's size over the uplink.
-    fn is_flannels_direct(&self, route: &Route) -> bool {
-        let sizes = &self.desired.subnet_sizes;
-        route.link.is_some()
-            && route.link == self.desired.uplink
-            && route.gateway.is_some()
-            && route.nexthops <= 1
-            && metric(route) == metric(&Route::new(route.destination))
-            && sizes.contains(&(route.destination.is_ipv4(), route.destination.prefix()))
-    }
-
-    /// What the ready devices hold, by device and key.
-    fn held<K: Ord, V, I: Iterator<Item = (K, V)>>(
-        &self,
-        entries: impl Fn(&'a ObservedDevice) -> I,
-    ) -> BTreeMap<(&'a str, K), V> {
-        self.ready
-            .iter()
-            .flat_map(|(name, found)| entries(found).map(move |(key, value)| ((*name, key), value)))
-            .collect()
-    }
-}
-
-/// What of the link is wrong and cannot be put right without making it anew.
-fn unchangeable_difference(device: &Device, link: &Link) -> Option<String> {
-    let Some(vxlan) = &link.vxlan else {
-        return Some(format!(
-            "it is a link of kind {}",
-            link.kind.as_deref().unwrap_or("unknown")
-        ));
-    };
-    let wanted = &device.vxlan;
-    if vxlan.vni != wanted.vni {
-        return Some(format!(
-            "its VNI is {} instead of {}",
-            vxlan.vni, wanted.vni
-        ));
-    }
-    if vxlan.lower != wanted.lower {
-        let index = |lower: Option<LinkIndex>| {
-            lower.map_or_else(|| "no link".to_owned(), |index| format!("link {}", index.0))
-        };
-        return Some(format!(
-            "it lies on {} instead of {}",
-            index(vxlan.lower),
-            index(wanted.lower)
-        ));
-    }
-    if vxlan.local != wanted.local {
-        let text = |local: Option<IpAddr>| {
-            local.map_or_else(|| "no address".to_owned(), |local| local.to_string())
-        };
-        return Some(format!(
-            "it sends from {} instead of {}",
-            text(vxlan.local),
-            text(wanted.local)
-        ));
-    }
-    let port = if wanted.port == 0 {
-        DEFAULT_PORT
-    } else {
-        wanted.port
-    };
-    if vxlan.port != port {
-        return Some(format!("its port is {} instead of {port}", vxlan.port));
-    }
-    if vxlan.group.is_some() {
-        return Some("it has a multicast group".to_owned());
-    }
-    if vxlan.learning != wanted.learning || vxlan.gbp != wanted.gbp {
-        return Some("its learning or GBP switch is not the configured one".to_owned());
-    }
-    None
 }
 
 /// The UDP port of a device that names none (`vxlan_port` in drivers/net/vxlan: not IANA's 4789).
 pub const DEFAULT_PORT: u16 = 8472;
-
-fn same_route(found: &Route, wanted: &Route) -> bool {
-    found.kind == wanted.kind
-        && found.gateway == wanted.gateway
-        && found.onlink == wanted.onlink
-        && (found.link == wanted.link || wanted.kind == RouteKind::Blackhole)
-        && metric(found) == metric(wanted)
-        && (found.protocol == ROUTE_PROTOCOL || found.protocol == ROUTE_PROTOCOL_BOOT)
-}
-
-fn metric(route: &Route) -> u32 {
-    let default = if route.destination.is_ipv6() {
-        IPV6_DEFAULT_METRIC
-    } else {
-        0
-    };
-    route
-        .priority
-        .filter(|metric| *metric != 0)
-        .unwrap_or(default)
-}
-
-fn contains(network: &IpNetwork, inner: &IpNetwork) -> bool {
-    network.prefix() <= inner.prefix() && network.contains(inner.network())
-}
-
-fn as_network(address: &Address) -> Option<IpNetwork> {
-    IpNetwork::new(address.address, address.prefix).ok()
-}
 
 #[cfg(test)]
 mod tests;

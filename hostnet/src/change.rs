@@ -63,7 +63,7 @@ impl Change {
             Self::AddLink(link) => (link.encode(), ADD),
             Self::AddRoute(route) => (Message::NewRoute(route.encode()), ADD),
             Self::DeleteAddress(address) => (Message::DelAddress(address.encode()), 0),
-            Self::DeleteFdb(entry) => (Message::DelNeighbour(entry.encode()), 0),
+            Self::DeleteFdb(entry) => (Message::DelNeighbour(entry.encode_delete()), 0),
             Self::DeleteLink(index) => (encode_delete(&LinkName::Index(*index)), 0),
             Self::DeleteLinkByName(name) => (encode_delete(&LinkName::Name(name.clone())), 0),
             Self::DeleteNeighbour(neighbour) => (Message::DelNeighbour(neighbour.encode()), 0),

@@ -24,6 +24,8 @@ pub struct FdbEntry {
     pub destination: IpAddr,
     /// Whether it was set by hand and stays; otherwise it was learned and ages.
     pub permanent: bool,
+    /// Observed: whether it names a port, network identifier or link other than the device's. Not written.
+    pub detour: bool,
 }
 
 impl FdbEntry {
@@ -35,6 +37,7 @@ impl FdbEntry {
             mac,
             destination,
             permanent: true,
+            detour: false,
         }
     }
 
@@ -49,6 +52,7 @@ impl FdbEntry {
             mac: entry.mac?,
             destination: entry.destination?,
             permanent: NeighbourState::from_wire(entry.state) == NeighbourState::Permanent,
+            detour: entry.detour,
         })
     }
 
@@ -68,6 +72,15 @@ impl FdbEntry {
         message.attributes = vec![mac, destination(self.destination)];
         message
     }
+
+    pub(crate) fn encode_delete(&self) -> NeighbourMessage {
+        let mut message = self.encode();
+        if self.detour {
+            // Not all of the way is known, and one that is named in part is not found; without one the whole entry goes.
+            message.attributes.truncate(1);
+        }
+        message
+    }
 }
 
 impl fmt::Display for FdbEntry {
@@ -79,6 +92,9 @@ impl fmt::Display for FdbEntry {
         )?;
         if self.permanent {
             f.write_str(" permanent")?;
+        }
+        if self.detour {
+            f.write_str(" by another way")?;
         }
         Ok(())
     }

@@ -32,12 +32,12 @@ pub use error::{Error, KernelError};
 pub use fdb::FdbEntry;
 pub use link::{
     Link, LinkIndex, Vxlan,
-    change::{LinkChange, LinkName},
+    change::{LinkChange, LinkName, VxlanChange},
     new::{Bridge, NewLink, NewLinkKind, VethPeer},
 };
 pub use mac::{InvalidMac, Mac};
 pub use monitor::{Group, Monitor, Notice, Wake};
 pub use neighbour::{Neighbour, NeighbourState};
-pub use netlink::Netlink;
+pub use netlink::{Netlink, Traffic};
 pub use netns::{Netns, NetnsError, NetnsIdentity};
 pub use route::{Route, RouteKind, request::RouteFilter};

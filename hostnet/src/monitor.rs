@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ipnetwork::IpNetwork;
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -16,8 +15,9 @@ use crate::{
     address::Address,
     attr::Attributes,
     error::Error,
+    fdb::FdbEntry,
     link::{Link, LinkIndex},
-    neighbour::Entry,
+    neighbour::{Entry, Neighbour},
     route::Route,
     socket::{Datagram, Family, Message, Socket},
 };
@@ -37,6 +37,10 @@ pub enum Group {
     Links,
     /// Neighbours of both families, and FDB entries.
     Neighbours,
+    /// The IPv4 settings of links that the kernel tells of (forwarding is among them, most others are not).
+    Ipv4Settings,
+    /// The same of IPv6.
+    Ipv6Settings,
 }
 
 impl Group {
@@ -49,6 +53,8 @@ impl Group {
             Self::Ipv4Routes => 7,
             Self::Ipv6Addresses => 9,
             Self::Ipv6Routes => 11,
+            Self::Ipv4Settings => 24,
+            Self::Ipv6Settings => 25,
         }
     }
 }
@@ -64,7 +70,8 @@ pub enum Wake {
     TimedOut,
 }
 
-/// One thing that changed. What else the notification said is left out on purpose: by now it may be old.
+/// One thing that changed, and how it was right then. By now that may be old: good for seeing that a change is the one that was
+/// wanted, not for knowing what is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// An address of a link.
@@ -90,24 +97,31 @@ pub enum Notice {
         /// Whether it was taken away (or moved to another namespace).
         removed: bool,
     },
-    /// A neighbour or an FDB entry.
-    Neighbour {
+    /// An FDB entry of a VXLAN device, or what a bridge learned about a port of its.
+    Fdb {
         /// The link.
         link: LinkIndex,
+        /// The entry; nothing if it is none of a VXLAN device.
+        entry: Option<FdbEntry>,
+        /// Whether it was taken away.
+        removed: bool,
+    },
+    /// A neighbour.
+    Neighbour {
+        /// The neighbour.
+        neighbour: Neighbour,
         /// Whether it was taken away.
         removed: bool,
     },
     /// A route.
     Route {
-        /// What it is for.
-        destination: IpNetwork,
-        /// The link it leaves by.
-        link: Option<LinkIndex>,
-        /// Its table.
-        table: u32,
+        /// The route.
+        route: Route,
         /// Whether it was taken away.
         removed: bool,
     },
+    /// A setting of a link, or of all.
+    Setting,
 }
 
 /// A subscription to notifications, in the network namespace its thread was in when it was opened.
@@ -246,23 +260,23 @@ pub(crate) fn decode_route(message: &Message<'_>) -> Option<Notice> {
             Some(Notice::Address { link, removed })
         }
         RTM_NEWROUTE | RTM_DELROUTE => {
-            let Route {
-                destination,
+            let route = Route::decode(payload)?;
+            Some(Notice::Route { route, removed })
+        }
+        RTM_NEWNEIGH | RTM_DELNEIGH if payload.first() == Some(&AF_BRIDGE) => {
+            let link = Entry::decode(payload)?.link;
+            let entry = FdbEntry::decode(payload);
+            Some(Notice::Fdb {
                 link,
-                table,
-                ..
-            } = Route::decode(payload)?;
-            Some(Notice::Route {
-                destination,
-                link,
-                table,
+                entry,
                 removed,
             })
         }
         RTM_NEWNEIGH | RTM_DELNEIGH => {
-            let link = Entry::decode(payload)?.link;
-            Some(Notice::Neighbour { link, removed })
+            let neighbour = Neighbour::decode(payload)?;
+            Some(Notice::Neighbour { neighbour, removed })
         }
+        RTM_NEWNETCONF => Some(Notice::Setting),
         _ => None,
     }
 }
@@ -305,6 +319,7 @@ const MAX_DATAGRAMS: usize = 1024;
 
 // linux/socket.h, linux/rtnetlink.h, linux/netfilter/nfnetlink.h
 const AF_UNSPEC: u8 = 0;
+const AF_BRIDGE: u8 = 7;
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
@@ -313,6 +328,7 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_DELNEIGH: u16 = 29;
+const RTM_NEWNETCONF: u16 = 80;
 const NFNLGRP_NFTABLES: u32 = 7;
 const NFNL_SUBSYS_NFTABLES: u8 = 10;
 const NFGENMSG_LENGTH: usize = 4;

@@ -132,6 +132,8 @@ pub(crate) struct Entry {
     pub(crate) flags: NeighbourFlags,
     pub(crate) destination: Option<IpAddr>,
     pub(crate) mac: Option<Mac>,
+    /// Whether a port, a network identifier or a link is named.
+    pub(crate) detour: bool,
 }
 
 impl Entry {
@@ -148,6 +150,9 @@ impl Entry {
             flags: NeighbourFlags::from_bits_retain(flags),
             destination: find(NDA_DST).as_ref().and_then(Attribute::ip),
             mac: find(NDA_LLADDR).and_then(|mac| Mac::from_attribute(mac.payload)),
+            detour: [NDA_PORT, NDA_VNI, NDA_IFINDEX]
+                .into_iter()
+                .any(|kind| find(kind).is_some()),
         })
     }
 }
@@ -162,6 +167,9 @@ pub(crate) fn destination(address: IpAddr) -> NeighbourAttribute {
 // linux/neighbour.h
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+const NDA_PORT: u16 = 6;
+const NDA_VNI: u16 = 7;
+const NDA_IFINDEX: u16 = 8;
 
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,9 @@ use crate::{
 };
 
 mod apply;
+mod traffic;
+
+pub use self::traffic::Traffic;
 
 /// A connection to the network namespace in which its thread was when it was opened.
 ///
@@ -34,6 +37,7 @@ mod apply;
 #[derive(Debug)]
 pub struct Netlink {
     socket: Socket,
+    traffic: Traffic,
 }
 
 impl Netlink {
@@ -42,7 +46,10 @@ impl Netlink {
     /// # Errors
     /// [`Error::Open`].
     pub fn open() -> Result<Self, Error> {
-        Socket::open(Family::Route).map(|socket| Self { socket })
+        Socket::open(Family::Route).map(|socket| Self {
+            socket,
+            traffic: Traffic::default(),
+        })
     }
 
     /// All links.
@@ -223,6 +230,7 @@ impl Netlink {
             let sequence = self.socket.sequence(1);
             let mut bytes = Vec::new();
             write(&mut bytes, message, NLM_F_DUMP, sequence);
+            self.traffic.lists += 1;
             self.socket.send(&bytes)?;
             match self.read_dump(sequence, decode)? {
                 Dump::Complete { objects, parts } => return Ok((objects, parts)),
@@ -285,6 +293,7 @@ impl Netlink {
         let sequence = self.socket.sequence(1);
         let mut bytes = Vec::new();
         write(&mut bytes, &mut NetlinkMessage::from(request), 0, sequence);
+        self.traffic.lookups += 1;
         self.socket.send(&bytes)?;
         loop {
             for message in self

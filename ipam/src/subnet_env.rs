@@ -153,6 +153,19 @@ impl SubnetEnv {
         }
     }
 
+    /// The pod networks that this host was in when it last ran; none if the file does not tell.
+    #[must_use]
+    pub fn previous_networks(path: &Path) -> Vec<crate::Cidr> {
+        let Ok(before) = Self::read(path) else {
+            return Vec::new();
+        };
+        let v4 = before.families.v4.into_iter().flat_map(|v4| v4.networks);
+        let v6 = before.families.v6.into_iter().flat_map(|v6| v6.networks);
+        v4.map(crate::Cidr::V4)
+            .chain(v6.map(crate::Cidr::V6))
+            .collect()
+    }
+
     /// This host's subnets.
     #[must_use]
     pub fn subnets(&self) -> Subnets {

@@ -31,6 +31,7 @@ netns_tests::tests![
     a_link_is_altered,
     a_link_that_is_not_there_is_told_as_such,
     a_monitor_sees_things_go,
+    a_monitor_tells_of_forwarding,
     a_monitor_tells_of_lost_notifications,
     a_namespace_is_visited_and_entered,
     a_neighbour_is_replaced,

@@ -1,15 +1,21 @@
 //! Looking at the kernel: just as much of it as a [`Desired`] speaks of.
 
+use std::collections::BTreeMap;
+
 use hostnet::nft::{self, CompiledTable, Nftables};
 use hostnet::{AddressFamily, LinkIndex, Netlink, Route, RouteFilter, sysctl};
+use ipnetwork::IpNetwork;
 
 use super::KernelError;
 use crate::desired::Desired;
-use crate::reconcile::{Observed, ObservedDevice, ROUTE_PROTOCOL};
+use crate::reconcile::{self, Leftover, ObservedDevice, ROUTE_PROTOCOL};
 
-/// Reads the devices by name, what hangs on them, the routes of ours and the sysctls.
-pub(super) fn network(netlink: &mut Netlink, desired: &Desired) -> Result<Observed, KernelError> {
-    let mut observed = Observed::default();
+/// Reads the devices by name, what hangs on them, and the routes of ours.
+pub(super) fn network(
+    netlink: &mut Netlink,
+    desired: &Desired,
+) -> Result<(BTreeMap<String, ObservedDevice>, Vec<Route>), KernelError> {
+    let (mut devices, mut routes) = (BTreeMap::new(), Vec::new());
     for name in desired.devices.keys() {
         let Some(link) = netlink.link_by_name(name)? else {
             continue;
@@ -25,11 +31,13 @@ pub(super) fn network(netlink: &mut Netlink, desired: &Desired) -> Result<Observ
             },
             link,
         };
-        observed.devices.insert(name.clone(), device);
+        devices.insert(name.clone(), device);
     }
     // By the links that routes of ours can leave by, and by our mark, which those that leave by none carry too.
-    let devices = observed.devices.values().map(|found| found.link.index);
-    let links: Vec<LinkIndex> = devices.chain(desired.uplink).collect();
+    let ours = devices
+        .values()
+        .map(|found: &ObservedDevice| found.link.index);
+    let links: Vec<LinkIndex> = ours.chain(desired.uplink).collect();
     for family in families(desired) {
         let main = RouteFilter {
             family: Some(family),
@@ -38,21 +46,39 @@ pub(super) fn network(netlink: &mut Netlink, desired: &Desired) -> Result<Observ
         };
         for &link in &links {
             let link = Some(link);
-            observed
-                .routes
-                .extend(netlink.routes(&RouteFilter { link, ..main })?);
+            routes.extend(netlink.routes(&RouteFilter { link, ..main })?);
         }
         let protocol = Some(ROUTE_PROTOCOL);
         let marked = netlink.routes(&RouteFilter { protocol, ..main })?;
         let elsewhere = |route: &Route| route.link.is_none_or(|link| !links.contains(&link));
-        observed.routes.extend(marked.into_iter().filter(elsewhere));
+        routes.extend(marked.into_iter().filter(elsewhere));
     }
-    for path in desired.sysctls.keys() {
-        if let Ok(value) = sysctl::read(path) {
-            observed.sysctls.insert(path.clone(), value);
+    Ok((devices, routes))
+}
+
+/// Looks for devices that are named like ours, and are not wanted.
+pub(super) fn leftovers(
+    netlink: &mut Netlink,
+    desired: &Desired,
+) -> Result<Vec<Leftover>, KernelError> {
+    let mut leftovers = Vec::new();
+    for link in netlink.links()? {
+        if reconcile::is_named_as_ours(&link) && !desired.devices.contains_key(&link.name) {
+            let addresses = netlink.addresses(Some(link.index))?;
+            let addresses = addresses
+                .iter()
+                .filter_map(|held| IpNetwork::new(held.address, held.prefix).ok())
+                .collect();
+            leftovers.push(Leftover { link, addresses });
         }
     }
-    Ok(observed)
+    Ok(leftovers)
+}
+
+/// Reads the settings.
+pub(super) fn settings(desired: &Desired) -> BTreeMap<String, String> {
+    let read = |path: &String| Some((path.clone(), sysctl::read(path).ok()?));
+    desired.sysctls.keys().filter_map(read).collect()
 }
 
 /// Reads the firewall tables that are wanted, and those that are not.

@@ -2,7 +2,7 @@
 
 use hostnet::nft::Family;
 
-use super::{Action, Planner, Step};
+use super::{Action, Object, Planner, Step};
 use crate::iptables;
 
 impl Planner<'_> {
@@ -16,6 +16,7 @@ impl Planner<'_> {
         let settled = wrong.is_empty() && rules.as_ref().is_none_or(|rules| rules.settled);
         if !wrong.is_empty() {
             self.plan.steps.push(Step {
+                object: Object::Firewall,
                 action: Action::Firewall,
                 reason: wrong.join(", "),
             });
@@ -63,6 +64,7 @@ impl Planner<'_> {
             .collect();
         if !tables.is_empty() {
             self.plan.steps.push(Step {
+                object: Object::Firewall,
                 action: Action::DeleteTables(tables),
                 reason: "the rules are kept elsewhere, or not wanted".to_owned(),
             });
@@ -73,6 +75,7 @@ impl Planner<'_> {
         self.plan
             .steps
             .extend(restores.into_iter().map(|restore| Step {
+                object: Object::Iptables(restore.place),
                 reason: restore.reason.clone(),
                 action: Action::Iptables(restore),
             }));

@@ -1,251 +1,12 @@
 //! The planner against a model of the kernel: whatever is there at first, the same state is reached, and nothing foreign is touched.
 
-use std::net::Ipv4Addr;
+mod model;
 
-use hostnet::{Mac, Vxlan};
 use proptest::prelude::*;
 
+use self::model::{DEVICE, Model, UPLINK, damage, desired, mac, public, subnet};
 use super::*;
-
-const DEVICE: &str = "flannel.1";
-const UPLINK: LinkIndex = LinkIndex(2);
-
-fn network() -> IpNetwork {
-    "10.244.0.0/16".parse().unwrap()
-}
-
-fn subnet(number: u8) -> IpNetwork {
-    format!("10.244.{number}.0/24").parse().unwrap()
-}
-
-fn mac(number: u8) -> Mac {
-    Mac([2, 0, 0, 0, 0, number])
-}
-
-fn public(number: u8) -> IpAddr {
-    Ipv4Addr::new(192, 0, 2, number).into()
-}
-
-fn device() -> Device {
-    Device {
-        vxlan: Vxlan {
-            lower: Some(UPLINK),
-            local: Some(public(1)),
-            ..Vxlan::new(1)
-        },
-        mtu: 1450,
-        mac: mac(1),
-        addresses: BTreeSet::from(["10.244.1.0/32".parse().unwrap()]),
-    }
-}
-
-/// What a host numbered 1 wants with these peers.
-fn desired(peers: &BTreeSet<u8>) -> Desired {
-    let mut desired = Desired {
-        devices: BTreeMap::from([(DEVICE.to_owned(), device())]),
-        complete: true,
-        networks: vec![network()],
-        ..Desired::default()
-    };
-    for &peer in peers {
-        let gateway = subnet(peer).network();
-        desired.routes.insert(
-            subnet(peer),
-            Hop::Tunnel {
-                device: DEVICE.to_owned(),
-                gateway,
-            },
-        );
-        desired
-            .neighbours
-            .insert((DEVICE.to_owned(), gateway), mac(peer));
-        desired
-            .fdb
-            .insert((DEVICE.to_owned(), mac(peer)), public(peer));
-    }
-    desired
-}
-
-/// As much of the kernel as the planner touches.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Model {
-    observed: Observed,
-    next_index: u32,
-}
-
-impl Model {
-    fn reach(&mut self, desired: &Desired) -> usize {
-        for pass in 0..6 {
-            let plan = plan(desired, &self.observed);
-            if plan.steps.is_empty() {
-                assert!(!plan.unfinished, "waits for nothing");
-                return pass;
-            }
-            for step in plan.steps {
-                self.apply(step);
-            }
-        }
-        panic!("never in line: {:?}", plan(desired, &self.observed));
-    }
-
-    fn device(&mut self, link: LinkIndex) -> &mut ObservedDevice {
-        self.observed
-            .devices
-            .values_mut()
-            .find(|device| device.link.index == link)
-            .expect("a change names a device that is there")
-    }
-
-    fn apply(&mut self, step: Step) {
-        match step.action {
-            Action::Kernel(change) => self.change(change),
-            Action::Sysctl { path, value } => drop(self.observed.sysctls.insert(path, value)),
-            Action::Firewall | Action::DeleteTables(_) | Action::Iptables(_) => {
-                unreachable!("no firewall in these tests")
-            }
-        }
-    }
-
-    fn change(&mut self, change: Change) {
-        match change {
-            Change::AddLink(new) => self.add_link(new),
-            Change::DeleteLink(index) => {
-                self.observed
-                    .devices
-                    .retain(|_, device| device.link.index != index);
-                self.observed
-                    .routes
-                    .retain(|route| route.link != Some(index));
-            }
-            Change::SetLink(change) => {
-                let hostnet::LinkName::Index(index) = change.link else {
-                    panic!("the planner names links by index")
-                };
-                let link = &mut self.device(index).link;
-                link.mac = change.mac.or(link.mac);
-                link.mtu = change.mtu.unwrap_or(link.mtu);
-                link.up = change.up.unwrap_or(link.up);
-                link.master = change.master.unwrap_or(link.master);
-            }
-            Change::AddAddress(address) => self.device(address.link).addresses.push(address),
-            Change::DeleteAddress(address) => self
-                .device(address.link)
-                .addresses
-                .retain(|held| *held != address),
-            Change::ReplaceNeighbour(entry) => {
-                let neighbours = &mut self.device(entry.link).neighbours;
-                neighbours.retain(|held| held.address != entry.address);
-                neighbours.push(entry);
-            }
-            Change::DeleteNeighbour(entry) => self
-                .device(entry.link)
-                .neighbours
-                .retain(|held| *held != entry),
-            Change::ReplaceFdb(entry) => {
-                let fdb = &mut self.device(entry.link).fdb;
-                fdb.retain(|held| held.mac != entry.mac);
-                fdb.push(entry);
-            }
-            Change::DeleteFdb(entry) => self.device(entry.link).fdb.retain(|held| *held != entry),
-            Change::ReplaceRoute(route) if route.kind == RouteKind::Blackhole => {
-                self.observed.routes.push(route);
-            }
-            Change::ReplaceRoute(route) => {
-                let gateway = route.gateway.expect("every route here has one");
-                let reachable = self
-                    .device(route.link.unwrap())
-                    .neighbours
-                    .iter()
-                    .any(|held| held.address == gateway);
-                assert!(
-                    reachable,
-                    "a route is written before its gateway's neighbour: {route:?}"
-                );
-                self.observed.routes.retain(|held| {
-                    held.destination != route.destination || metric(held) != metric(&route)
-                });
-                self.observed.routes.push(route);
-            }
-            Change::DeleteRoute(route) => self.observed.routes.retain(|held| *held != route),
-            other => panic!("the planner makes no such change: {other:?}"),
-        }
-    }
-
-    fn add_link(&mut self, new: NewLink) {
-        let NewLinkKind::Vxlan(mut vxlan) = new.kind else {
-            panic!("only VXLAN devices are made")
-        };
-        if vxlan.port == 0 {
-            vxlan.port = DEFAULT_PORT;
-        }
-        self.next_index += 1;
-        let link = Link {
-            index: LinkIndex(100 + self.next_index),
-            name: new.name.clone(),
-            kind: Some("vxlan".to_owned()),
-            mac: new.mac,
-            mtu: new.mtu.unwrap_or(1450),
-            up: new.up,
-            running: new.up,
-            loopback: false,
-            master: None,
-            alias: None,
-            group: 0,
-            lower: None,
-            lower_netnsid: None,
-            vxlan: Some(vxlan),
-            hairpin: false,
-            forwards_ipv4: None,
-        };
-        let device = ObservedDevice {
-            link,
-            addresses: Vec::new(),
-            neighbours: Vec::new(),
-            fdb: Vec::new(),
-        };
-        assert!(
-            self.observed.devices.insert(new.name, device).is_none(),
-            "a device is made twice"
-        );
-    }
-
-    /// What is there, without what may differ from run to run (the device's index, the order of dumps).
-    fn essence(&self) -> BTreeSet<String> {
-        let mut essence = BTreeSet::new();
-        for (name, device) in &self.observed.devices {
-            let link = &device.link;
-            essence.insert(format!(
-                "{name} {:?} {} {} {:?} {:?}",
-                link.mac, link.mtu, link.up, link.master, link.vxlan
-            ));
-            essence.extend(
-                device
-                    .addresses
-                    .iter()
-                    .map(|held| format!("{}/{}", held.address, held.prefix)),
-            );
-            essence.extend(
-                device
-                    .neighbours
-                    .iter()
-                    .map(|held| format!("{} {:?} {:?}", held.address, held.mac, held.state)),
-            );
-            essence.extend(
-                device
-                    .fdb
-                    .iter()
-                    .map(|held| format!("{} {}", held.mac, held.destination)),
-            );
-        }
-        essence.extend(self.observed.routes.iter().map(|held| {
-            format!(
-                "{} {:?} {:?}",
-                held.destination, held.gateway, held.priority
-            )
-        }));
-        essence
-    }
-}
+use crate::desired::{Alteration, Hop};
 
 #[test]
 fn an_empty_kernel_gets_everything_and_then_nothing_more() {
@@ -359,6 +120,132 @@ fn a_blackhole_stands_behind_every_other_route_and_goes_when_unwanted() {
 }
 
 #[test]
+fn a_device_over_another_uplink_is_altered_while_it_stands() {
+    let before = desired(&BTreeSet::from([2]));
+    let mut after = before.clone();
+    let vxlan = &mut after.devices.get_mut(DEVICE).unwrap().vxlan;
+    (vxlan.lower, vxlan.local) = (Some(LinkIndex(9)), Some(public(9)));
+    let mut model = Model::default();
+    model.reach(&before);
+    let index = model.observed.devices[DEVICE].link.index;
+    model.reach(&after);
+    assert_eq!(model.observed.devices[DEVICE].link.index, index);
+
+    // A kernel that refuses that.
+    model.observed.unalterable.insert(index);
+    model.reach(&before);
+    assert_ne!(model.observed.devices[DEVICE].link.index, index);
+    let mut fresh = Model::default();
+    fresh.reach(&before);
+    assert_eq!(model.essence(), fresh.essence());
+}
+
+/// What a former configuration of this node left, and what only looks like it.
+#[test]
+fn devices_left_over_go_and_those_of_others_stay() {
+    let wanted = desired(&BTreeSet::from([2]));
+    let mut model = Model::default();
+    model.reach(&wanted);
+    let sample = model.observed.devices[DEVICE].link.clone();
+    let leftover = |name: &str, vni: u32, address: &str| {
+        let mut link = sample.clone();
+        link.index = LinkIndex(1000 + vni);
+        link.name = name.to_owned();
+        link.vxlan.as_mut().unwrap().vni = vni;
+        Leftover {
+            link,
+            addresses: vec![address.parse().unwrap()],
+        }
+    };
+    let mut wireguard = leftover("flannel-wg", 5, "10.244.1.0/32");
+    (wireguard.link.kind, wireguard.link.vxlan) = (Some("wireguard".to_owned()), None);
+    let ours = [
+        leftover("flannel.2", 2, "10.244.1.0/32"),
+        leftover("flannel-v6.3", 3, "fd00::/128"),
+        wireguard,
+    ];
+    let foreign = [
+        // Another daemon's on the same host, for another pod network.
+        leftover("flannel.6", 6, "10.9.1.0/32"),
+        // Not named by its VNI.
+        leftover("flannel.7", 8, "10.244.1.0/32"),
+        leftover("vxlan.calico", 9, "10.244.1.0/32"),
+        leftover("flannel.1", 1, "10.244.1.0/32"),
+    ];
+    model.observed.leftovers = ours.iter().chain(&foreign).cloned().collect();
+    let mut after = wanted.clone();
+    after.former = vec!["fd00::/48".parse().unwrap()];
+    let mut early = after.clone();
+    early.complete = false;
+    assert_eq!(plan(&early, &model.observed), Plan::default());
+    model.reach(&after);
+    assert_eq!(model.observed.leftovers, foreign);
+}
+
+#[test]
+fn what_was_ours_in_a_former_network_goes() {
+    let mut wanted = desired(&BTreeSet::from([2]));
+    let mut model = Model::default();
+    model.reach(&wanted);
+    let fresh = model.essence();
+    let link = model.observed.devices[DEVICE].link.index;
+    let stale = Route {
+        gateway: Some("10.9.3.0".parse().unwrap()),
+        link: Some(link),
+        onlink: true,
+        ..Route::new("10.9.3.0/24".parse().unwrap())
+    };
+    model.observed.routes.push(stale);
+    let device = model.observed.devices.get_mut(DEVICE).unwrap();
+    let former = "10.9.1.0".parse().unwrap();
+    device.addresses.push(Address::new(link, former, 32));
+    assert_eq!(plan(&wanted, &model.observed), Plan::default());
+    wanted.former = vec!["10.9.0.0/16".parse().unwrap()];
+    model.reach(&wanted);
+    assert_eq!(model.essence(), fresh);
+}
+
+#[test]
+fn what_stands_in_the_way_of_a_route_goes_and_what_does_not_stays() {
+    let wanted = desired(&BTreeSet::from([2]));
+    let mut model = Model::default();
+    model.reach(&wanted);
+    let beside = |metric| Route {
+        gateway: Some(public(99)),
+        link: Some(UPLINK),
+        protocol: 4,
+        priority: metric,
+        ..Route::new(subnet(2))
+    };
+    model
+        .observed
+        .routes
+        .extend([beside(None), beside(Some(7))]);
+    let plan = plan(&wanted, &model.observed);
+    let deleted: Vec<&Change> = plan.steps.iter().map(kernel_change).collect();
+    assert_eq!(deleted, [&Change::DeleteRoute(beside(None))]);
+}
+
+fn kernel_change(step: &Step) -> &Change {
+    match &step.action {
+        Action::Kernel(change) => change,
+        other => panic!("{other:?} is no change over netlink"),
+    }
+}
+
+#[test]
+fn a_step_names_the_object_and_the_reason() {
+    let wanted = desired(&BTreeSet::from([2]));
+    let mut model = Model::default();
+    model.reach(&wanted);
+    let device = model.observed.devices.get_mut(DEVICE).unwrap();
+    device.fdb[0].detour = true;
+    let told = plan(&wanted, &model.observed).steps[0].to_string();
+    let expected = "FDB entry 02:00:00:00:00:02 of flannel.1: it leads to another port";
+    assert!(told.starts_with(expected), "{told}");
+}
+
+#[test]
 fn a_changed_mac_leaves_no_old_entry() {
     let before = desired(&BTreeSet::from([2]));
     let mut after = before.clone();
@@ -377,105 +264,24 @@ fn a_changed_mac_leaves_no_old_entry() {
     assert_eq!(device.neighbours[0].mac, Some(mac(77)));
 }
 
-/// One thing that another program may have done.
-#[derive(Clone, Debug)]
-enum Damage {
-    DeviceGone,
-    DeviceDown,
-    Mtu(u32),
-    Mac(u8),
-    Port(u16),
-    AddressGone,
-    WrongAddress(u8),
-    RouteGone(u8),
-    RouteAltered(u8, u8),
-    RouteBeside(u8, u32),
-    NeighbourGone(u8),
-    NeighbourAltered(u8, u8),
-    FdbGone(u8),
-    FdbAltered(u8, u8),
-}
-
-fn damage() -> impl Strategy<Value = Damage> {
-    let number = 0u8..250;
-    prop_oneof![
-        Just(Damage::DeviceGone),
-        Just(Damage::DeviceDown),
-        (600u32..9000).prop_map(Damage::Mtu),
-        number.clone().prop_map(Damage::Mac),
-        (1u16..).prop_map(Damage::Port),
-        Just(Damage::AddressGone),
-        number.clone().prop_map(Damage::WrongAddress),
-        number.clone().prop_map(Damage::RouteGone),
-        (number.clone(), number.clone()).prop_map(|(a, b)| Damage::RouteAltered(a, b)),
-        (number.clone(), 1u32..9).prop_map(|(a, b)| Damage::RouteBeside(a, b)),
-        number.clone().prop_map(Damage::NeighbourGone),
-        (number.clone(), number.clone()).prop_map(|(a, b)| Damage::NeighbourAltered(a, b)),
-        number.clone().prop_map(Damage::FdbGone),
-        (number.clone(), number).prop_map(|(a, b)| Damage::FdbAltered(a, b)),
-    ]
-}
-
-impl Model {
-    fn suffer(&mut self, damage: &Damage) {
-        let Some(device) = self.observed.devices.get_mut(DEVICE) else {
-            return;
-        };
-        let link = device.link.index;
-        let routes = &mut self.observed.routes;
-        match *damage {
-            Damage::DeviceGone => {
-                self.observed.devices.clear();
-                routes.clear();
-            }
-            Damage::DeviceDown => {
-                device.link.up = false;
-                device.neighbours.clear();
-                routes.clear();
-            }
-            Damage::Mtu(mtu) => device.link.mtu = mtu,
-            Damage::Mac(number) => device.link.mac = Some(mac(number)),
-            Damage::Port(port) => device.link.vxlan.as_mut().unwrap().port = port,
-            Damage::AddressGone => device.addresses.clear(),
-            Damage::WrongAddress(number) => {
-                let address = Ipv4Addr::new(10, 244, number, 9).into();
-                device.addresses.push(Address::new(link, address, 32));
-            }
-            Damage::RouteGone(number) => remove(routes, number),
-            Damage::RouteAltered(number, other) => alter(routes, number, |route| {
-                route.gateway = Some(Ipv4Addr::new(10, 244, other, 1).into());
-            }),
-            Damage::RouteBeside(number, metric) => {
-                let mut beside = routes.clone();
-                alter(&mut beside, number, |route| route.priority = Some(metric));
-                beside.retain(|route| !routes.contains(route));
-                routes.extend(beside);
-            }
-            Damage::NeighbourGone(number) => remove(&mut device.neighbours, number),
-            Damage::NeighbourAltered(number, other) => {
-                alter(&mut device.neighbours, number, |entry| {
-                    entry.mac = Some(mac(other))
-                });
-            }
-            Damage::FdbGone(number) => remove(&mut device.fdb, number),
-            Damage::FdbAltered(number, other) => {
-                alter(&mut device.fdb, number, |entry| {
-                    entry.destination = public(other)
-                });
-            }
-        }
+/// How `after` differs from `before`.
+fn difference(before: &Desired, after: &Desired) -> Alteration {
+    fn of<K: Ord + Clone, V: Clone + PartialEq>(
+        before: &BTreeMap<K, V>,
+        after: &BTreeMap<K, V>,
+    ) -> BTreeMap<K, Option<V>> {
+        let gone = before.keys().filter(|key| !after.contains_key(key));
+        let gone = gone.map(|key| (key.clone(), None));
+        let new = after
+            .iter()
+            .filter(|(key, value)| before.get(key) != Some(value));
+        gone.chain(new.map(|(key, value)| (key.clone(), Some(value.clone()))))
+            .collect()
     }
-}
-
-fn remove<T>(entries: &mut Vec<T>, number: u8) {
-    if !entries.is_empty() {
-        entries.remove(number as usize % entries.len());
-    }
-}
-
-fn alter<T>(entries: &mut [T], number: u8, change: impl FnOnce(&mut T)) {
-    if !entries.is_empty() {
-        change(&mut entries[number as usize % entries.len()]);
+    Alteration {
+        routes: of(&before.routes, &after.routes),
+        neighbours: of(&before.neighbours, &after.neighbours),
+        fdb: of(&before.fdb, &after.fdb),
     }
 }
 
@@ -500,5 +306,34 @@ proptest! {
         }
         model.reach(&desired(&after));
         prop_assert_eq!(model.essence(), fresh.essence());
+    }
+
+    #[test]
+    fn an_alteration_leads_where_a_comparison_does(
+        before in peers(),
+        after in peers(),
+        moved in 2u8..60,
+        blackhole: bool,
+    ) {
+        let before = desired(&before);
+        let mut after = desired(&after);
+        if let Some(destination) = after.fdb.values_mut().next() {
+            *destination = public(moved);
+        }
+        if blackhole {
+            after.routes.insert(subnet(1), Hop::Blackhole);
+        }
+        let mut model = Model::default();
+        model.reach(&before);
+        let alteration = difference(&before, &after);
+        let plan = alter(&before, &model.observed, &alteration);
+        prop_assert!(!plan.unfinished);
+        for step in plan.steps {
+            model.apply(step);
+        }
+        let mut altered = before.clone();
+        alteration.apply_to(&mut altered);
+        prop_assert_eq!(&altered, &after);
+        prop_assert_eq!(super::plan(&after, &model.observed), Plan::default());
     }
 }

@@ -72,7 +72,10 @@ fn matters(notice: &Notice, uplink: Option<LinkIndex>) -> bool {
     match notice {
         Notice::Address { link, .. } => *link == uplink,
         Notice::Link { index, .. } => *index == uplink,
-        Notice::Route { destination, .. } => destination.prefix() == 0,
-        Notice::Firewall { .. } | Notice::Neighbour { .. } => false,
+        Notice::Route { route, .. } => route.destination.prefix() == 0,
+        Notice::Firewall { .. }
+        | Notice::Fdb { .. }
+        | Notice::Neighbour { .. }
+        | Notice::Setting => false,
     }
 }

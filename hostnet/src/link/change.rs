@@ -1,12 +1,12 @@
 //! Alterations of links, and the messages that ask for them.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
-        AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InetDevConf, LinkAttribute,
-        LinkMessage,
+        AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InetDevConf, InfoData, InfoKind,
+        InfoVxlan, LinkAttribute, LinkInfo, LinkMessage,
     },
 };
 use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec};
@@ -79,6 +79,39 @@ pub struct LinkChange {
     pub isolated: Option<bool>,
     /// Whether it takes in packets for other stations.
     pub promiscuous: Option<bool>,
+    /// What of a VXLAN device can be altered while it stands.
+    pub vxlan: Option<VxlanChange>,
+}
+
+/// What of a VXLAN device the kernel lets be altered while it stands; routes, neighbours and FDB entries survive it. Kernels of
+/// some age refuse a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VxlanChange {
+    /// The link the outer packets leave by.
+    pub lower: Option<LinkIndex>,
+    /// The source address of outer packets; of the family it is of already.
+    pub local: Option<IpAddr>,
+    /// Whether FDB entries are learned from received packets.
+    pub learning: bool,
+}
+
+impl VxlanChange {
+    fn encode(&self) -> LinkAttribute {
+        let lower = self.lower.map(|LinkIndex(lower)| InfoVxlan::Link(lower));
+        let local = self.local.map(|local| match local {
+            IpAddr::V4(local) => InfoVxlan::Local(local),
+            IpAddr::V6(local) => InfoVxlan::Local6(local),
+        });
+        let data = lower
+            .into_iter()
+            .chain(local)
+            .chain([InfoVxlan::Learning(self.learning)])
+            .collect();
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Vxlan),
+            LinkInfo::Data(InfoData::Vxlan(data)),
+        ])
+    }
 }
 
 impl LinkChange {
@@ -97,6 +130,7 @@ impl LinkChange {
             hairpin: None,
             isolated: None,
             promiscuous: None,
+            vxlan: None,
         }
     }
 
@@ -109,9 +143,15 @@ impl LinkChange {
         }
     }
 
-    /// One to three messages, in the order in which the kernel must see them.
+    /// One to four messages, in the order in which the kernel must see them.
     pub(crate) fn encode(&self) -> Vec<RouteNetlinkMessage> {
         let mut messages = Vec::with_capacity(1);
+        if let Some(vxlan) = &self.vxlan {
+            // Before the MTU, whose limit may follow from the lower link; only this message type takes what a kind has of
+            // its own.
+            let message = self.base().append_extra_attribute(vxlan.encode()).build();
+            messages.push(RouteNetlinkMessage::NewLink(message));
+        }
         let families = self.of_families();
         if !families.is_empty() {
             // Within one message the kernel would switch the link on first.
@@ -216,6 +256,20 @@ impl fmt::Display for LinkChange {
         }
         if let Some(alias) = &self.alias {
             write!(f, " alias \"{alias}\"")?;
+        }
+        if let Some(vxlan) = &self.vxlan {
+            f.write_str(" type vxlan")?;
+            if let Some(lower) = vxlan.lower {
+                write!(f, " dev {lower}")?;
+            }
+            if let Some(local) = vxlan.local {
+                write!(f, " local {local}")?;
+            }
+            f.write_str(if vxlan.learning {
+                " learning"
+            } else {
+                " nolearning"
+            })?;
         }
         if self.no_ipv6_link_local {
             f.write_str(" addrgenmode none")?;

@@ -21,6 +21,7 @@ impl Netlink {
             let mut bytes = Vec::new();
             let first = self.socket.sequence(batch.len());
             encode(&mut bytes, batch, first, NLM_F_ACK);
+            self.count(batch.len());
             let mut outcome = Outcome::new(first, batch.len());
             if let Err(error) = self.exchange(&bytes, &mut outcome) {
                 outcome.lose(&error);
@@ -48,6 +49,8 @@ impl Netlink {
         let mut bytes = Vec::new();
         let first = self.socket.sequence(last.len() + 1);
         let lookup = encode(&mut bytes, last, first, 0);
+        self.count(last.len());
+        self.traffic.lookups += 1;
         write(
             &mut bytes,
             &mut NetlinkMessage::from(link_request(&name.into())),
@@ -70,6 +73,11 @@ impl Netlink {
             Some(link) if refused.is_empty() => Ok(link),
             _ => Err(Refusals(refused)),
         }
+    }
+
+    fn count(&mut self, changes: usize) {
+        self.traffic.changes += u64::try_from(changes).unwrap_or(u64::MAX);
+        self.traffic.batches += 1;
     }
 
     /// Sends a batch and reads answers up to the one to its last message. The kernel has worked on all of it by the time the

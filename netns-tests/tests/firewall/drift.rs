@@ -105,7 +105,11 @@ fn same(now: &str, before: &str) -> bool {
 
 fn repairs(scene: &Scene) -> usize {
     let log = scene.daemon_a.log();
-    log.matches("repaired: write the").count()
+    let objects = ["repaired: firewall:", "repaired: rules of"];
+    objects
+        .map(|object| log.matches(object).count())
+        .iter()
+        .sum()
 }
 
 /// What iptables of one variant keeps for both families. (Its programs leave empty chains in nf_tables, which mean nothing.)

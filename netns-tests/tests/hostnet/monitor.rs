@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use hostnet::{
     Address, Change, FdbEntry, Group, Monitor, Neighbour, Netlink, Notice, Route, RouteKind, Wake,
+    sysctl,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -17,17 +18,35 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Waits until this was told.
 fn told(monitor: &mut Monitor, expected: &Notice) -> Result<()> {
+    told_of(monitor, &format!("{expected:?}"), |notice| {
+        notice == expected
+    })
+}
+
+/// Waits until something that fits was told.
+fn told_of(monitor: &mut Monitor, what: &str, fits: impl Fn(&Notice) -> bool) -> Result<()> {
     let deadline = Instant::now() + DEADLINE;
     let mut seen = Vec::new();
     while let Some(left) = deadline.checked_duration_since(Instant::now()) {
         match monitor.wait(Some(left))? {
-            Wake::Changed(notices) if notices.contains(expected) => return Ok(()),
+            Wake::Changed(notices) if notices.iter().any(&fits) => return Ok(()),
             Wake::Changed(notices) => seen.extend(notices),
             Wake::TimedOut => break,
-            Wake::Overrun => bail!("overrun while waiting for {expected:?}"),
+            Wake::Overrun => bail!("overrun while waiting for {what}"),
         }
     }
-    bail!("was not told of {expected:?} but of {seen:#?}")
+    bail!("was not told of {what} but of {seen:#?}")
+}
+
+/// Waits until this route was told of, with what the kernel adds to it.
+fn told_of_route(monitor: &mut Monitor, wanted: &Route, gone: bool) -> Result<()> {
+    told_of(monitor, &format!("{wanted}, gone: {gone}"), |notice| {
+        let Notice::Route { route, removed } = notice else {
+            return false;
+        };
+        (route.destination, route.link, route.table, *removed)
+            == (wanted.destination, wanted.link, wanted.table, gone)
+    })
 }
 
 pub(crate) fn a_monitor_sees_things_go() -> Result<()> {
@@ -75,47 +94,37 @@ pub(crate) fn a_monitor_sees_things_go() -> Result<()> {
     }
     for destination in ["10.244.2.0/24", "fd00:2::/64"] {
         let route = Route::direct(destination.parse()?, link);
-        let notice = |removed| Notice::Route {
-            destination: route.destination,
-            link: Some(link),
-            table: Route::MAIN_TABLE,
-            removed,
-        };
         netlink.apply(&[Change::AddRoute(route.clone())])?;
-        told(&mut monitor, &notice(false))?;
+        told_of_route(&mut monitor, &route, false)?;
         netlink.apply(&[Change::DeleteRoute(route.clone())])?;
-        told(&mut monitor, &notice(true))?;
+        told_of_route(&mut monitor, &route, true)?;
     }
     let blackhole = Route {
         kind: RouteKind::Blackhole,
         ..Route::new("10.244.0.0/16".parse()?)
     };
     netlink.apply(&[Change::AddRoute(blackhole.clone())])?;
-    told(
-        &mut monitor,
-        &Notice::Route {
-            destination: blackhole.destination,
-            link: None,
-            table: Route::MAIN_TABLE,
-            removed: false,
-        },
-    )?;
+    told_of_route(&mut monitor, &blackhole, false)?;
     let neighbour = Neighbour::permanent(link, "10.244.2.0".parse()?, mac(2));
     netlink.apply(&[Change::ReplaceNeighbour(neighbour.clone())])?;
     told(
         &mut monitor,
         &Notice::Neighbour {
-            link,
+            neighbour: neighbour.clone(),
             removed: false,
         },
     )?;
     netlink.apply(&[Change::DeleteNeighbour(neighbour)])?;
     let entry = FdbEntry::permanent(link, mac(2), "192.0.2.12".parse()?);
-    netlink.apply(&[Change::ReplaceFdb(entry.clone()), Change::DeleteFdb(entry)])?;
+    netlink.apply(&[
+        Change::ReplaceFdb(entry.clone()),
+        Change::DeleteFdb(entry.clone()),
+    ])?;
     told(
         &mut monitor,
-        &Notice::Neighbour {
+        &Notice::Fdb {
             link,
+            entry: Some(entry),
             removed: true,
         },
     )?;
@@ -129,6 +138,17 @@ pub(crate) fn a_monitor_sees_things_go() -> Result<()> {
     let mut ready = [PollFd::new(monitor.as_fd(), PollFlags::POLLIN)];
     same(poll(&mut ready, PollTimeout::from(5000u16))?, 1)?;
     told(&mut monitor, &gone)
+}
+
+pub(crate) fn a_monitor_tells_of_forwarding() -> Result<()> {
+    let mut monitor = Monitor::open(&[Group::Ipv4Settings, Group::Ipv6Settings])?;
+    for setting in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+        for value in ["1", "0"] {
+            sysctl::write(setting, value)?;
+            told(&mut monitor, &Notice::Setting)?;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn a_monitor_tells_of_lost_notifications() -> Result<()> {
@@ -160,15 +180,7 @@ pub(crate) fn a_monitor_tells_of_lost_notifications() -> Result<()> {
     // After that it works as before.
     same(monitor.wait(Some(Duration::ZERO))?, Wake::TimedOut)?;
     netlink.apply(&[Change::AddRoute(route.clone())])?;
-    told(
-        &mut monitor,
-        &Notice::Route {
-            destination: route.destination,
-            link: Some(link),
-            table: Route::MAIN_TABLE,
-            removed: false,
-        },
-    )
+    told_of_route(&mut monitor, &route, false)
 }
 
 pub(crate) fn the_firewall_is_monitored() -> Result<()> {

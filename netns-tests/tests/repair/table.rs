@@ -203,7 +203,7 @@ pub(crate) const DAMAGES: [Damage; 35] = [
         "device",
         "learning_switched_on",
         "ip link set dev {device} type vxlan learning",
-        "its learning or GBP switch",
+        "its learning switch",
     ),
     tunnel(
         "device",

@@ -1,0 +1,122 @@
+//! Which of the kernel's notifications are a reason to look, and at what: a pure function.
+//!
+//! What says that something is as it is wanted is none: most of what the kernel tells is the echo of what was done here, or about
+//! pods.
+
+use hostnet::{FdbEntry, LinkIndex, Neighbour, NeighbourState, Notice, Route};
+
+use super::rules;
+use crate::desired::Desired;
+use crate::reconcile::{self, Observed, ROUTE_PROTOCOL, Scope};
+
+/// What is to be looked at because of notifications.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    pub(super) scope: Scope,
+    /// Routes to destinations of ours that may stand in the way of ours, wherever they lead.
+    pub(super) suspects: Vec<Route>,
+    /// Whether the uplink itself changed; what is lost with it nobody has undone.
+    pub(super) uplink: bool,
+}
+
+impl News {
+    pub(super) fn take(&mut self, notice: Notice, desired: &Desired, observed: &Observed) {
+        let view = View { desired, observed };
+        match notice {
+            Notice::Firewall { table, chain } => {
+                self.scope.firewall |= rules::concerns_us(&table, chain.as_deref(), desired);
+            }
+            Notice::Setting => self.scope.settings = true,
+            Notice::Link { index, name, .. } => {
+                let uplink = desired.uplink == Some(index);
+                self.uplink |= uplink;
+                self.scope.network |=
+                    uplink || desired.devices.contains_key(&name) || view.name(index).is_some();
+            }
+            Notice::Address { link, .. } => {
+                let uplink = desired.uplink == Some(link);
+                self.uplink |= uplink;
+                self.scope.network |= uplink || view.name(link).is_some();
+            }
+            Notice::Neighbour { neighbour, removed } => {
+                self.scope.network |= view.neighbour_matters(&neighbour, removed);
+            }
+            Notice::Fdb {
+                link,
+                entry,
+                removed,
+            } => self.scope.network |= view.fdb_matters(link, entry.as_ref(), removed),
+            Notice::Route { route, removed } => {
+                if view.route_matters(&route, removed) {
+                    self.scope.network = true;
+                    if !removed && desired.routes.contains_key(&route.destination) {
+                        self.suspects.push(route);
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct View<'a> {
+    desired: &'a Desired,
+    observed: &'a Observed,
+}
+
+impl View<'_> {
+    /// The name of the device, if it is ours.
+    fn name(&self, index: LinkIndex) -> Option<&str> {
+        let mut devices = self.observed.devices.iter();
+        devices
+            .find(|(_, device)| device.link.index == index)
+            .map(|(name, _)| name.as_str())
+    }
+
+    fn neighbour_matters(&self, neighbour: &Neighbour, removed: bool) -> bool {
+        let Some(device) = self.name(neighbour.link) else {
+            return false;
+        };
+        let key = (device.to_owned(), neighbour.address);
+        let permanent = neighbour.state == NeighbourState::Permanent;
+        match self.desired.neighbours.get(&key) {
+            Some(mac) => removed || !permanent || neighbour.mac != Some(*mac),
+            None => !removed && permanent && self.desired.claims(neighbour.address),
+        }
+    }
+
+    fn fdb_matters(&self, link: LinkIndex, entry: Option<&FdbEntry>, removed: bool) -> bool {
+        let Some(device) = self.name(link) else {
+            return false;
+        };
+        // One that leads to no host is none of ours, so it may have taken the place of one.
+        let Some(entry) = entry else { return true };
+        match self.desired.fdb.get(&(device.to_owned(), entry.mac)) {
+            Some(destination) => {
+                removed || !entry.permanent || entry.detour || entry.destination != *destination
+            }
+            None => !removed && entry.permanent,
+        }
+    }
+
+    fn route_matters(&self, route: &Route, removed: bool) -> bool {
+        if route.table != Route::MAIN_TABLE {
+            return false;
+        }
+        let index_of = |name: &str| Some(self.observed.devices.get(name)?.link.index);
+        match self.desired.routes.get(&route.destination) {
+            Some(hop) => {
+                let wanted = reconcile::as_route(route.destination, hop, index_of);
+                wanted.is_none_or(|wanted| reconcile::is_same_route(route, &wanted) == removed)
+            }
+            None => {
+                let by_ours = |link| Some(link) == self.desired.uplink || self.name(link).is_some();
+                !removed
+                    && (route.protocol == ROUTE_PROTOCOL || route.link.is_some_and(by_ours))
+                    && self.desired.claims(route.destination.network())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
