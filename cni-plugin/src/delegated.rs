@@ -4,7 +4,7 @@
 //! same config, even after a kill, or when the config on stdin is another one by then.
 
 use ipam::pool::{Details, Kind, Making, NetnsIdentity};
-use ipam::{Attachment, Pool, PoolError};
+use ipam::{Pool, PoolError};
 
 use crate::addresses;
 use crate::deadline::Deadline;
@@ -113,7 +113,7 @@ pub fn add(
     }
 }
 
-/// Has a delegate, or an IPAM plugin, look whether its part still is as it was made. It is told what the runtime tells us.
+/// Has a plugin of others look whether its part still is as it was made. It is told what the runtime tells us.
 ///
 /// # Errors
 ///
@@ -122,14 +122,9 @@ pub fn check(
     call: &Invocation,
     target: &Target,
     config: &Config,
-    recorded: &Attachment,
-    deadline: Deadline,
+    (name, mut told): (&str, Object),
 ) -> Result<(), Error> {
-    let Some(foreign) = &recorded.details.foreign else {
-        return Ok(());
-    };
-    let plugin = Plugin::find(&foreign.name, &call.path)?;
-    let mut told = takedown::config_of(foreign)?;
+    let plugin = Plugin::find(name, &call.path)?;
     told.set("cniVersion", config.version.as_str());
     if let Some(previous) = config.object.member(PREVIOUS) {
         told.set(PREVIOUS, previous.clone());
@@ -138,7 +133,7 @@ pub fn check(
         verb: Verb::Check,
         target: Some(target),
         config: &told,
-        limit: deadline.left()?,
+        limit: Deadline::of_add().left()?,
     };
     Ok(plugin.call(&order)?)
 }

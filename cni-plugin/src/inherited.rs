@@ -1,18 +1,21 @@
 //! Attachments that flannel's own plugin made, before this one took its place: host-local knows their addresses, and
 //! flannel's [scratch file](crate::scratch) says how they were made.
 
+mod collect;
+
+pub use collect::Kept;
+
 use hostnet::netns::Netns;
 use hostnet::{Address, Change, Netlink};
 use ipam::Owner;
 use ipam::host_local::{HostLocal, Reservation};
 
-use crate::attachment::conf::Kind;
 use crate::deadline::Deadline;
 use crate::foreign::Plugin;
 use crate::mirror::{self, Mirror};
 use crate::protocol::json::{Object, Section};
 use crate::protocol::{Config, Error, Target};
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, Worker};
 use crate::takedown::{self, Takedown};
 use crate::{request, sandbox};
 
@@ -46,32 +49,6 @@ pub fn detach(target: &Target, config: &Config, takedown: &Takedown<'_>) -> Resu
         release(config, &store, &owner, deadline)?;
     }
     scratch.remove()
-}
-
-/// A plugin whose work we do not do.
-enum Worker<'a> {
-    Delegate(&'a str),
-    Ipam(&'a str),
-}
-
-impl<'a> Worker<'a> {
-    /// The one that has to be called for a pod that was attached by this config.
-    fn of(delegate: &'a Object) -> Option<Self> {
-        let root = Section::root(delegate);
-        let kind = root.string("type").ok().flatten()?;
-        if !Kind::is_ours(kind) {
-            return Some(Self::Delegate(kind));
-        }
-        let ipam = root.section("ipam").ok().flatten()?;
-        let ipam = ipam.string("type").ok().flatten()?;
-        (ipam != "host-local").then_some(Self::Ipam(ipam))
-    }
-
-    fn name(&self) -> &'a str {
-        match self {
-            Self::Delegate(name) | Self::Ipam(name) => name,
-        }
-    }
 }
 
 fn release(

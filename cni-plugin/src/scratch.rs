@@ -9,7 +9,10 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use crate::attachment::conf::Kind;
+use crate::protocol::args::is_identifier;
 use crate::protocol::json::{Json, Object, Section};
 use crate::protocol::{Config, Error, Target};
 
@@ -42,6 +45,27 @@ impl Scratch {
             draft: directory.join(format!(".{container_id}.{ifname}")),
             network: config.name.clone(),
         }
+    }
+
+    /// Those that were written before this time, with their containers.
+    pub fn older(config: &Config, time: SystemTime) -> Vec<(String, Self)> {
+        let Ok(entries) = fs::read_dir(directory(config)) else {
+            return Vec::new();
+        };
+        let of = |entry: fs::DirEntry| {
+            let container_id = entry.file_name().into_string().ok()?;
+            let written = entry.metadata().ok()?.modified().ok()?;
+            let target = Target {
+                container_id,
+                ifname: String::new(),
+                netns: None,
+            };
+            let scratch = Self::of(config, &target);
+            (is_identifier(&target.container_id) && written < time)
+                .then_some((target.container_id, scratch))
+        };
+        let entries = entries.filter_map(Result::ok);
+        entries.filter_map(of).collect()
     }
 
     /// Where it is.
@@ -121,6 +145,36 @@ impl Scratch {
             what,
             path: self.path.clone(),
             source,
+        }
+    }
+}
+
+/// A plugin of others that has a part in an attachment of flannel's plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worker<'a> {
+    /// It attaches the pod.
+    Delegate(&'a str),
+    /// It gives the addresses.
+    Ipam(&'a str),
+}
+
+impl<'a> Worker<'a> {
+    /// The one that has to be called for a pod that was attached by this config.
+    pub fn of(delegate: &'a Object) -> Option<Self> {
+        let root = Section::root(delegate);
+        let kind = root.string("type").ok().flatten()?;
+        if !Kind::is_ours(kind) {
+            return Some(Self::Delegate(kind));
+        }
+        let ipam = root.section("ipam").ok().flatten()?;
+        let ipam = ipam.string("type").ok().flatten()?;
+        (ipam != "host-local").then_some(Self::Ipam(ipam))
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &'a str {
+        match self {
+            Self::Delegate(name) | Self::Ipam(name) => name,
         }
     }
 }

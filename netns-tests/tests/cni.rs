@@ -84,6 +84,7 @@ netns_tests::tests![
     the_reference_releases_what_we_reserved,
     the_reference_detaches_what_we_attached,
     pods_of_the_reference_are_detached,
+    pods_of_the_reference_are_checked_and_collected,
     check_finds_what_is_broken,
     check_lets_pass_what_others_change,
     check_needs_the_result_of_the_add,

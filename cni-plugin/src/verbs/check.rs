@@ -11,11 +11,11 @@ use ipnetwork::IpNetwork;
 
 use crate::attachment::name::Identity;
 use crate::connect;
-use crate::deadline::Deadline;
 use crate::delegated;
 use crate::protocol::result::AddResult;
 use crate::protocol::{Config, Error, Invocation, Target};
-use crate::{request, sandbox};
+use crate::scratch::{Scratch, Worker};
+use crate::{request, sandbox, takedown};
 
 /// Does it.
 ///
@@ -27,8 +27,20 @@ pub fn check(call: &Invocation, target: &Target, config: &Config) -> Result<(), 
     reported(config)?;
     let recorded = request::recorded(config, target)?;
     if let Some(recorded) = &recorded {
-        delegated::check(call, target, config, recorded, Deadline::of_add())?;
+        if let Some(foreign) = &recorded.details.foreign {
+            let told = takedown::config_of(foreign)?;
+            delegated::check(call, target, config, (&foreign.name, told))?;
+        }
         if recorded.details.kind == Kind::Foreign {
+            return Ok(());
+        }
+    } else if let Some(delegate) = Scratch::of(config, target).read() {
+        // flannel's own plugin made it, before ours took its place.
+        let worker = Worker::of(&delegate);
+        if let Some(worker) = worker {
+            delegated::check(call, target, config, (worker.name(), delegate.clone()))?;
+        }
+        if matches!(worker, Some(Worker::Delegate(_))) {
             return Ok(());
         }
     }

@@ -4,6 +4,7 @@
 //! nothing is valid. Attachments that are young and still stand are spared for a while all the same: a list may be older
 //! than they are. One that nobody can be using, because its namespace is gone, is never spared.
 
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hostnet::Netlink;
@@ -15,6 +16,7 @@ use crate::attachment::name::Identity;
 use crate::connect;
 use crate::deadline::Deadline;
 use crate::delegated;
+use crate::inherited::Kept;
 use crate::mirror::Mirror;
 use crate::protocol::json::Section;
 use crate::protocol::{Config, Error, Invocation, Target, Verb};
@@ -37,10 +39,10 @@ const VALID: &str = "cni.dev/valid-attachments";
 ///
 /// The first one, after everything else was tried.
 pub fn gc(call: &Invocation, config: &Config) -> Result<(), Error> {
-    let Some(Order { valid, young }) = Order::of(config)? else {
+    let Some(Order { valid, young: time }) = Order::of(config)? else {
         return Ok(());
     };
-    let young = young
+    let young = time
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs();
@@ -61,8 +63,35 @@ pub fn gc(call: &Invocation, config: &Config) -> Result<(), Error> {
         }
     }
     first = first.or(collect_links(config, &valid).err());
+    let kept = kept(call, config, valid, time)?;
+    first = first.or(kept.collect_others(config).err());
     first = first.or(pass_on(call, config).err());
     first.map_or(Ok(()), Err)
+}
+
+/// What attachments of flannel's own plugin may not be taken for.
+fn kept<'a>(
+    call: &'a Invocation,
+    config: &Config,
+    valid: Vec<Owner>,
+    young: SystemTime,
+) -> Result<Kept<'a>, Error> {
+    let mut kept = Kept {
+        owners: valid,
+        addresses: HashSet::new(),
+        young,
+        search: &call.path,
+    };
+    for data_dir in request::data_dirs(config) {
+        let pool = request::pool(config, &data_dir)?;
+        // One that cannot be read was complained about before.
+        for attachment in pool.attachments()?.flatten() {
+            let held = attachment.addresses.iter();
+            kept.addresses.extend(held.map(|held| held.address));
+            kept.owners.push(attachment.owner);
+        }
+    }
+    Ok(kept)
 }
 
 /// What a runtime asks for.

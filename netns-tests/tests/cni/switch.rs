@@ -204,3 +204,79 @@ pub(crate) fn pods_of_the_reference_are_detached() -> Result<()> {
     del.run(&host)?.silent()?;
     pod.delete()
 }
+
+/// A pod that flannel's plugin attached by this delegate: what the reference plugin reported, with the scratch file beside.
+fn attached_by_flannel(host: &Host, id: &str, netns: &str, delegate: &Value) -> Result<Value> {
+    let worker = delegate["type"].as_str().context("no type")?;
+    let mut delegate = delegate.clone();
+    delegate["name"] = json!("cbr0");
+    let path = host.path("/var/lib/cni/flannel").join(id);
+    fs::create_dir_all(path.parent().context("no directory")?)?;
+    fs::write(&path, delegate.to_string())?;
+    let add = Call::new("ADD", netns, &delegate).with("CNI_CONTAINERID", id);
+    add.run_reference(host, worker)?.result()
+}
+
+pub(crate) fn pods_of_the_reference_are_checked_and_collected() -> Result<()> {
+    let (_lab, host) = host()?;
+    host.sh("ip link add up0 type veth peer name up1 && ip link set up0 up")?;
+    let mut ptp = delegate();
+    ptp["type"] = json!("ptp");
+    let mut macvlan = delegate();
+    macvlan["type"] = json!("macvlan");
+    macvlan["master"] = json!("up0");
+    macvlan["cniVersion"] = json!("1.0.0");
+    for theirs in [delegate(), ptp, macvlan] {
+        let pods = [
+            host.pod_spec("stays").create()?,
+            host.pod_spec("goes").create()?,
+        ];
+        let mut results = Vec::new();
+        for (pod, id) in pods.iter().zip(["stays", "goes"]) {
+            let netns = pod.netns().display().to_string();
+            results.push(attached_by_flannel(&host, id, &netns, &theirs)?);
+        }
+        let [stays, goes] = [&results[0], &results[1]].map(|result| {
+            let text = result["ips"][0]["address"].as_str().unwrap_or_default();
+            text.split('/').next().unwrap_or_default().to_owned()
+        });
+
+        let mut config = bridge();
+        config["cniVersion"] = json!("1.0.0");
+        config["prevResult"] = results[0].clone();
+        let netns = pods[0].netns().display().to_string();
+        let check = Call::new("CHECK", &netns, &config).with("CNI_CONTAINERID", "stays");
+        check.run(&host)?.silent()?;
+        pods[0].sh("ip link set eth0 down")?;
+        let status = check.run(&host)?.status;
+        ensure!(!status.success(), "a link that is down passes");
+        pods[0].sh("ip link set eth0 up")?;
+
+        let mut config = bridge();
+        config["cni.dev/valid-attachments"] = json!([{"containerID": "stays", "ifname": "eth0"}]);
+        // What is new is spared at first.
+        for (grace, there) in [(3600, true), (0, false)] {
+            config["gcGrace"] = json!(grace);
+            Call::new("GC", "", &config).run(&host)?.silent()?;
+            ensure!(holder(&host, &stays)?.is_some(), "{stays} was given back");
+            ensure!(host.path("/var/lib/cni/flannel/stays").exists());
+            ensure!(holder(&host, &goes)?.is_some() == there, "{goes}");
+            ensure!(host.path("/var/lib/cni/flannel/goes").exists() == there);
+        }
+        let routes = host.sh(&format!("ip route show {goes}"))?;
+        ensure!(routes.is_empty(), "{routes}");
+        config["cni.dev/valid-attachments"] = json!([]);
+        Call::new("GC", "", &config).run(&host)?.silent()?;
+        ensure!(holder(&host, &stays)?.is_none());
+        pods.into_iter().try_for_each(netns_tests::Pod::delete)?;
+    }
+    // Nobody's, for a while.
+    let empty = host.path(RESERVATIONS).join("10.244.1.200");
+    fs::write(&empty, "")?;
+    let mut config = bridge();
+    config["gcGrace"] = json!(0);
+    config["cni.dev/valid-attachments"] = json!([]);
+    Call::new("GC", "", &config).run(&host)?.silent()?;
+    ensure!(!empty.exists());
+    Ok(())
+}
