@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub enum IptablesError {
     /// There is no such program.
     #[error(
-        "there is no program {program} on PATH, and the rules of {place} need it; install iptables, or set EnableNFTables to true in the network configuration"
+        "there is no program {program} on PATH, without which the rules of {place} can be neither read nor written; install iptables"
     )]
     NotFound {
         /// The program.
