@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::desired::Desired;
 use crate::firewall;
 use crate::iptables::programs::{IptablesError, Programs};
-use crate::iptables::{Place, Restore, Saved};
+use crate::iptables::{Place, Restore, Saved, Variant};
 
 /// The chains of iptables' tables that rules of ours stand in or are entered from.
 const CHAINS: [&str; 6] = [
@@ -30,6 +30,8 @@ pub(super) struct Rules {
     told: BTreeSet<String>,
     /// Why the rules are not known to be as they should be.
     trouble: Option<String>,
+    /// Whether the old iptables is in use, which tells nobody of changes.
+    silent: bool,
 }
 
 impl Rules {
@@ -42,10 +44,8 @@ impl Rules {
         let Some(wanted) = &desired.iptables else {
             return BTreeMap::new();
         };
-        if wanted
-            .active
-            .is_none_or(|active| !self.programs.has(active))
-        {
+        let lacks = |active| !self.programs.has(active);
+        if self.programs == Programs::default() || wanted.active.is_some_and(lacks) {
             self.programs = Programs::find();
         }
         let look = self.programs.look(nftables);
@@ -64,7 +64,17 @@ impl Rules {
             warn!("{news}");
         }
         self.told = others;
+        self.silent = look
+            .found
+            .iter()
+            .any(|(place, saved)| place.variant == Variant::Legacy && !saved.tables.is_empty());
         look.found
+    }
+
+    /// How often to look although nothing was told.
+    pub(super) fn period(&self, desired: Option<&Desired>) -> Option<Duration> {
+        let wanted = desired?.iptables.as_ref()?;
+        (wanted.active.is_some() || self.silent).then_some(wanted.resync)
     }
 
     pub(super) fn trouble(&self) -> Option<String> {
@@ -74,12 +84,6 @@ impl Rules {
     pub(super) fn write(&self, restore: &Restore) -> Result<(), IptablesError> {
         self.programs.restore(restore)
     }
-}
-
-/// How often to look although nothing was told: the old interface of iptables tells nobody of changes.
-pub(super) fn period(desired: Option<&Desired>) -> Option<Duration> {
-    let wanted = desired?.iptables.as_ref()?;
-    wanted.active.map(|_| wanted.resync)
 }
 
 /// Whether a change in this chain of this table of nf_tables can concern rules of ours. Other programs change theirs all the time.

@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::contest::Ledger;
 use super::news::News;
-use super::rules::{self, Rules};
+use super::rules::Rules;
 use super::{KernelError, KernelState, Order, observe};
 use crate::desired::{Alteration, Desired};
 use crate::reconcile::{self, Action, Object, Observed, Plan, Scope, Step};
@@ -161,7 +161,7 @@ impl Worker {
             timers.settings = now + SETTINGS_COMPARISON;
             scope.settings = true;
         }
-        let period = rules::period(self.desired.as_deref());
+        let period = self.rules.period(self.desired.as_deref());
         if timers.rules.is_some_and(|at| at <= now) {
             scope.firewall = true;
         }
