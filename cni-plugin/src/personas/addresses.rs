@@ -3,9 +3,10 @@
 //! `host-local` is done in this process: its rules and its directory are those of the plugin of that name, so running a file would
 //! cost time and change nothing. Any other plugin is run from `CNI_PATH`, with our own stdin as its config.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hostnet::netns::Netns;
+use ipam::Owner;
 
 use super::host_local;
 use crate::deadline::Deadline;
@@ -176,9 +177,14 @@ impl Addresses {
     }
 
     /// Gives back what no valid attachment has.
-    pub(super) fn gc(&self, call: &Invocation, config: &Config) -> Result<(), Error> {
+    pub(super) fn gc(
+        &self,
+        call: &Invocation,
+        config: &Config,
+        valid: &[Owner],
+    ) -> Result<(), Error> {
         match self {
-            Self::HostLocal => host_local::gc(config),
+            Self::HostLocal => host_local::release_others(config, valid, SystemTime::now()),
             _ => self.tell(call, config, Verb::Gc, WORK),
         }
     }

@@ -6,7 +6,7 @@
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ipam::host_local::{Given, HostLocal, PluginRanges};
 use ipam::pool::RangeError;
@@ -152,13 +152,22 @@ pub(crate) fn del(config: &Config, target: &Target) -> Result<(), Error> {
     }
 }
 
-/// Releases what none of the valid attachments has, unless it is very young.
+/// Releases what none of the valid attachments has. Whether a container still stands cannot be told here, so the young are
+/// spared only if the config says so.
 pub(crate) fn gc(config: &Config) -> Result<(), Error> {
-    let Some(order) = gc::Order::of(config)? else {
-        return Ok(());
-    };
-    store(config)?.release_others(&order.valid, order.young)?;
-    Ok(())
+    match gc::Order::of(config, Duration::ZERO)? {
+        Some(order) => release_others(config, &order.valid, order.young),
+        None => Ok(()),
+    }
+}
+
+/// Releases what was reserved before this time for others than these.
+pub(super) fn release_others(
+    config: &Config,
+    owners: &[Owner],
+    young: SystemTime,
+) -> Result<(), Error> {
+    Ok(store(config)?.release_others(owners, young)?)
 }
 
 /// Who has got an address after this time.

@@ -5,15 +5,16 @@
 //! needs no namespace, and a pod that the reference plugin attached is detached by its interface in the container.
 
 use std::io::Write;
+use std::time::Duration;
 
 use hostnet::netns::Netns;
 use hostnet::{Change, Netlink};
 use ipam::pool::Details;
 use ipnetwork::IpNetwork;
 
-use super::Persona;
 use super::addresses::{Addresses, Given};
 use super::conf;
+use super::{Persona, host_local};
 use crate::attachment::conf::AttachmentConf;
 use crate::attachment::name::Identity;
 use crate::attachment::{Plan, subnet_of};
@@ -212,18 +213,18 @@ fn unlink_here(ifname: &str) -> Result<(), Error> {
     }
 }
 
-/// Detaches what the runtime no longer knows of, and has its addresses given back.
+/// Detaches what the runtime no longer knows of, and has its addresses given back. Whether a container still stands is recorded
+/// nowhere, so the young are spared only if the config says so; how old they are, host-local's reservations tell.
 fn collect(call: &Invocation, config: &Config) -> Result<(), Error> {
-    let Some(order) = gc::Order::of(config)? else {
+    let Some(order) = gc::Order::of(config, Duration::ZERO)? else {
         return Ok(());
     };
     let addresses = Addresses::of(config)?;
-    let spared = match addresses {
-        Addresses::HostLocal => super::host_local::younger(config, order.young)?,
-        _ => Vec::new(),
-    };
-    let valid: Vec<_> = order.valid.iter().chain(&spared).cloned().collect();
+    let mut valid = order.valid;
+    if addresses == Addresses::HostLocal {
+        valid.extend(host_local::younger(config, order.young)?);
+    }
     let links = gc::collect_links(config, &valid);
-    let given = addresses.gc(call, config);
+    let given = addresses.gc(call, config, &valid);
     links.and(given)
 }

@@ -39,7 +39,7 @@ const VALID: &str = "cni.dev/valid-attachments";
 ///
 /// The first one, after everything else was tried.
 pub fn gc(call: &Invocation, config: &Config) -> Result<(), Error> {
-    let Some(Order { valid, young: time }) = Order::of(config)? else {
+    let Some(Order { valid, young: time }) = Order::of(config, GRACE)? else {
         return Ok(());
     };
     let young = time
@@ -103,26 +103,22 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// Reads the runtime's order; there is none without a list.
+    /// Reads the runtime's order; there is none without a list. `grace` is for a config that does not say its own.
     ///
     /// # Errors
     ///
     /// Those of the config.
-    pub(crate) fn of(config: &Config) -> Result<Option<Self>, Error> {
+    pub(crate) fn of(config: &Config, grace: Duration) -> Result<Option<Self>, Error> {
         let root = config.root();
         if root.list(VALID)?.is_none() {
             return Ok(None);
         }
-        let grace = root
-            .number("gcGrace")?
-            .map(u64::from)
-            .map(Duration::from_secs);
+        let given = root.number("gcGrace")?;
+        let grace = given.map_or(grace, |seconds| Duration::from_secs(seconds.into()));
         let now = SystemTime::now();
         Ok(Some(Self {
             valid: valid(&root)?,
-            young: now
-                .checked_sub(grace.unwrap_or(GRACE))
-                .unwrap_or(UNIX_EPOCH),
+            young: now.checked_sub(grace).unwrap_or(UNIX_EPOCH),
         }))
     }
 }
