@@ -2,6 +2,9 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -40,6 +43,24 @@ pub fn find(name: &str) -> Result<PathBuf> {
         );
     }
     Ok(path)
+}
+
+/// The names under which the CNI program is another plugin.
+pub const OTHER_NAMES: [&str; 4] = ["bridge", "host-local", "loopback", "ptp"];
+
+/// A directory with the CNI program under all its names, and with nothing else.
+pub fn by_all_names() -> Result<PathBuf> {
+    let program = find("flannel")?;
+    let directory = env::temp_dir().join("loden-plugins");
+    fs::create_dir_all(&directory)?;
+    for name in OTHER_NAMES.iter().chain(&["flannel"]) {
+        match symlink(&program, directory.join(name)) {
+            // Several tests come here, of one program.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(directory)
 }
 
 /// What a runtime would set as `CNI_PATH`: our programs first, then the reference plugins.

@@ -49,6 +49,10 @@ netns_tests::tests![
     the_program_says_what_is_wrong_with_its_arguments,
     our_plugin_holds_with_a_bridge within 600,
     our_plugin_holds_routed within 600,
+    our_bridge_holds within 600,
+    our_ptp_holds within 600,
+    our_host_local_holds within 600,
+    our_loopback_holds within 600,
 ];
 
 /// Where Debian has the reference plugins.

@@ -4,6 +4,8 @@
 //! A member that asks for what we do not do is an error that names it, never silently ignored: a pod without its VLAN is
 //! worse than no pod.
 
+mod ranges;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -12,7 +14,7 @@ use ipam::pool::RangeSpec;
 use ipnetwork::IpNetwork;
 
 use crate::protocol::args::CniArgs;
-use crate::protocol::json::{Json, Object, Section};
+use crate::protocol::json::{Object, Section};
 use crate::protocol::result::{Dns, Route};
 use crate::protocol::{Error, args};
 
@@ -166,9 +168,19 @@ impl BridgeConf {
     /// [`Error::WrongType`], [`Error::InvalidConfig`] and [`Error::UnsupportedValue`].
     pub fn parse(root: &Section<'_>) -> Result<Self, Error> {
         let flag = |key| root.boolean(key).map(Option::unwrap_or_default);
-        if flag("macspoofchk")? {
-            let remedy = "use the routed attachment (ptp), where a pod cannot forge its address";
-            return Err(unsupported(root, "macspoofchk", "true", remedy));
+        for (key, remedy) in [
+            (
+                "macspoofchk",
+                "use the routed attachment (ptp), where a pod cannot forge its address",
+            ),
+            (
+                "enabledad",
+                "leave it out: nobody else is given the pod's address",
+            ),
+        ] {
+            if flag(key)? {
+                return Err(unsupported(root, key, "true", remedy));
+            }
         }
         if let Some(vlan) = root.number("vlan")?.filter(|vlan| *vlan != 0) {
             return Err(unsupported(root, "vlan", &vlan.to_string(), "leave it out"));
@@ -255,7 +267,7 @@ impl IpamConf {
                 .string("dataDir")?
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
-            range_sets: range_sets(root, ipam)?,
+            range_sets: ranges::sets(root, ipam)?,
             routes: ipam
                 .sections("routes")?
                 .iter()
@@ -264,53 +276,6 @@ impl IpamConf {
             requested: requested(root, args)?,
         })
     }
-}
-
-/// `runtimeConfig.ipRanges` first, then the legacy single range beside `ranges`, then `ranges`; as `host-local` does.
-fn range_sets(root: &Section<'_>, ipam: &Section<'_>) -> Result<Vec<Vec<RangeSpec>>, Error> {
-    let mut sets = Vec::new();
-    if let Some(runtime) = root.section("runtimeConfig")? {
-        sets.extend(list_of_sets(&runtime, "ipRanges")?);
-    }
-    if ipam.has("subnet") {
-        sets.push(vec![range(ipam)?]);
-    }
-    sets.extend(list_of_sets(ipam, "ranges")?);
-    if sets.is_empty() {
-        return Err(Error::MissingKey {
-            key: ipam.path_of("ranges"),
-        });
-    }
-    Ok(sets)
-}
-
-fn list_of_sets(section: &Section<'_>, key: &str) -> Result<Vec<Vec<RangeSpec>>, Error> {
-    let mut sets = Vec::new();
-    for (index, set) in section.list(key)?.unwrap_or_default().iter().enumerate() {
-        let name = format!("{key}[{index}]");
-        let Json::Array(ranges) = set else {
-            return Err(section.wrong_type(&name, "a list of ranges", set));
-        };
-        let ranges = ranges
-            .iter()
-            .enumerate()
-            .map(|(index, item)| range(&section.item_section(&name, index, item)?))
-            .collect::<Result<_, _>>()?;
-        sets.push(ranges);
-    }
-    Ok(sets)
-}
-
-fn range(section: &Section<'_>) -> Result<RangeSpec, Error> {
-    let subnet = section.parsed("subnet")?.ok_or_else(|| Error::MissingKey {
-        key: section.path_of("subnet"),
-    })?;
-    Ok(RangeSpec {
-        subnet,
-        start: section.parsed("rangeStart")?,
-        end: section.parsed("rangeEnd")?,
-        gateway: section.parsed("gateway")?,
-    })
 }
 
 /// `CNI_ARGS` `IP=`, `args.cni.ips` and `runtimeConfig.ips` together.

@@ -332,3 +332,63 @@ proptest! {
         prop_assert!(host.len() >= 2 * plan.addresses.len());
     }
 }
+
+#[test]
+fn addresses_in_the_way_are_those_that_overlap() {
+    let known = |text: &str| {
+        let network: IpNetwork = text.parse().unwrap();
+        Address::new(LinkIndex(3), network.ip(), network.prefix())
+    };
+    // The gateway is 10.244.1.1/24.
+    let present = [
+        "10.244.1.1/24",
+        "10.9.9.1/24",
+        "10.244.1.1/16",
+        "fe80::1/64",
+        "fd00::1/64",
+    ]
+    .map(known);
+    let blocking = bridge::in_the_way(&plan(24), &present);
+    let blocking: Vec<_> = blocking
+        .iter()
+        .map(|known| (known.address.to_string(), known.prefix))
+        .collect();
+    assert_eq!(
+        blocking,
+        [("10.9.9.1".to_owned(), 24), ("10.244.1.1".to_owned(), 16)]
+    );
+
+    let mut dual = plan(24);
+    dual.addresses = vec![PodAddress {
+        address: "fd00:1::5".parse().unwrap(),
+        prefix: 48,
+        gateway: Some("fd00:1::1".parse().unwrap()),
+    }];
+    let present = [
+        "10.9.9.1/24",
+        "fe80::1/64",
+        "fd00:1::1/48",
+        "fd00:1:0:2::1/64",
+        "fd00:2::1/48",
+    ]
+    .map(known);
+    let blocking = bridge::in_the_way(&dual, &present);
+    let blocking: Vec<_> = blocking
+        .iter()
+        .map(|known| known.address.to_string())
+        .collect();
+    assert_eq!(blocking, ["fd00:1:0:2::1"]);
+}
+
+#[test]
+fn an_isolated_port_is_told_so() {
+    let conf = BridgeConf {
+        isolated: true,
+        hairpin: false,
+        ..bridge_conf()
+    };
+    assert_eq!(
+        words(&bridge::port(&conf, &plan(24), LinkIndex(9))),
+        ["set link 9 alias \"loden:cbr0/c1/eth0 default/web-0\" isolated on"]
+    );
+}

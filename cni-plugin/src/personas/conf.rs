@@ -97,3 +97,6 @@ pub(super) fn name_servers(config: &Config) -> Result<Option<Dns>, Error> {
     }
     Dns::parse(&section).map(Some)
 }
+
+#[cfg(test)]
+mod tests;

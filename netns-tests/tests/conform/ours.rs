@@ -1,4 +1,6 @@
-//! Our own plugin: everything that applies holds, in every version.
+//! Our own plugin under all its names: everything that applies holds, in every version.
+
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use netns_tests::conform::{Options, SpecVersion};
@@ -7,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::{complaints, run};
 
-fn everything_holds(config: Option<Value>) -> Result<()> {
-    let mut options = Options::new(programs::find("flannel")?);
+fn everything_holds(program: PathBuf, config: Option<Value>) -> Result<()> {
+    let mut options = Options::new(program);
     options.config = config;
     let report = run(&options)?;
     ensure!(
@@ -21,13 +23,34 @@ fn everything_holds(config: Option<Value>) -> Result<()> {
 }
 
 pub(crate) fn our_plugin_holds_with_a_bridge() -> Result<()> {
-    everything_holds(None)
+    everything_holds(programs::find("flannel")?, None)
 }
 
 pub(crate) fn our_plugin_holds_routed() -> Result<()> {
-    everything_holds(Some(json!({
+    let config = json!({
         "type": "flannel",
         "delegate": {"type": "ptp"},
         "ipam": {"routes": [{"dst": "0.0.0.0/0"}]},
-    })))
+    });
+    everything_holds(programs::find("flannel")?, Some(config))
+}
+
+fn everything_holds_as(name: &str) -> Result<()> {
+    everything_holds(programs::by_all_names()?.join(name), None)
+}
+
+pub(crate) fn our_bridge_holds() -> Result<()> {
+    everything_holds_as("bridge")
+}
+
+pub(crate) fn our_ptp_holds() -> Result<()> {
+    everything_holds_as("ptp")
+}
+
+pub(crate) fn our_host_local_holds() -> Result<()> {
+    everything_holds_as("host-local")
+}
+
+pub(crate) fn our_loopback_holds() -> Result<()> {
+    everything_holds_as("loopback")
 }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::json::Json;
 
 const IPAM: &str = r#""ipam":{"type":"host-local","ranges":[[{"subnet":"10.1.17.0/24"}]],"routes":[{"dst":"10.1.0.0/16"}]}"#;
 
@@ -58,6 +59,7 @@ fn what_is_not_done_is_refused_and_named() {
         (r#""vlan":7,"#, "vlan"),
         (r#""vlanTrunk":[{"id":1}],"#, "vlanTrunk"),
         (r#""macspoofchk":true,"#, "macspoofchk"),
+        (r#""enabledad":true,"#, "enabledad"),
         (
             r#""disableContainerInterface":true,"#,
             "disableContainerInterface",
