@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::process::Outcome;
 use crate::protocol::Verb;
+use crate::protocol::brief::{bounded, brief, quoted};
 use crate::protocol::json::{Json, Object, Section};
 
 /// The plugin that is needed cannot be had, or does not speak the protocol.
@@ -16,7 +17,7 @@ const NO_PLUGIN: u32 = 105;
 const OTHER: u32 = 999;
 
 /// More of a message does not help anybody.
-const LONGEST: usize = 2048;
+const LONGEST: usize = 2000;
 
 /// A plugin of others that failed, or that is not there.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +55,8 @@ pub enum ForeignError {
     },
     /// It is not installed.
     #[error(
-        "the plugin {name} is in none of the directories of CNI_PATH ({}): install it there, or name another one (`type`)",
+        "the plugin {} is in none of the directories of CNI_PATH ({}): install it there, or name another one (`type`)",
+        brief(name),
         listed(searched)
     )]
     Missing {
@@ -65,7 +67,8 @@ pub enum ForeignError {
     },
     /// What it is called cannot be the name of a plugin.
     #[error(
-        "a plugin cannot be called {name:?}: `type` must be the name of a file in a directory of CNI_PATH, without '/'"
+        "a plugin cannot be called {}: `type` must be the name of a file in a directory of CNI_PATH, without '/'",
+        quoted(name)
     )]
     Name {
         /// What it is called.
@@ -156,7 +159,7 @@ pub(super) fn refusal(name: String, verb: Verb, outcome: &Outcome) -> ForeignErr
 fn told(document: &Object) -> Option<(u32, String, String)> {
     let root = Section::root(document);
     let code = root.number("code").ok().flatten()?;
-    let text = |key| cut(root.string(key).ok().flatten().unwrap_or_default());
+    let text = |key| bounded(root.string(key).ok().flatten().unwrap_or_default(), LONGEST);
     let mut message = text("msg");
     if message.is_empty() {
         message.push_str("it gives no reason");
@@ -168,19 +171,10 @@ fn told(document: &Object) -> Option<(u32, String, String)> {
     ))
 }
 
-fn cut(text: &str) -> String {
-    let mut end = text.len().min(LONGEST);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let rest = if end < text.len() { "…" } else { "" };
-    format!("{}{rest}", &text[..end])
-}
-
 fn listed(searched: &[PathBuf]) -> String {
     let texts: Vec<_> = searched
         .iter()
         .map(|path| path.display().to_string())
         .collect();
-    cut(&texts.join(", "))
+    bounded(&texts.join(", "), LONGEST)
 }

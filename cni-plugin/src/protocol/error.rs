@@ -16,16 +16,23 @@ use hostnet::sysctl::SysctlError;
 use ipam::{HostLocalError, PoolError};
 
 use super::args::Verb;
+use super::brief::{bounded, brief, quoted};
 use super::json::Object;
 use super::version::{SpecVersion, UnknownVersion};
 use crate::foreign::ForeignError;
+
+/// Longest message and longest details, in characters.
+const LONGEST: usize = 3000;
 
 /// An error of the CNI program.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `CNI_COMMAND` is none of the specification's verbs.
     // libcni looks for the first two words to recognise plugins older than VERSION.
-    #[error("unknown CNI_COMMAND {command:?}: it must be ADD, DEL, CHECK, GC, STATUS or VERSION")]
+    #[error(
+        "unknown CNI_COMMAND {}: it must be ADD, DEL, CHECK, GC, STATUS or VERSION",
+        quoted(command)
+    )]
     UnknownCommand {
         /// What it is.
         command: String,
@@ -42,7 +49,7 @@ pub enum Error {
         missing: Vec<&'static str>,
     },
     /// A variable has an illegal value.
-    #[error("{name} is {value:?}: {rule}")]
+    #[error("{name} is {}: {rule}", quoted(value))]
     InvalidVariable {
         /// The variable.
         name: &'static str,
@@ -80,14 +87,19 @@ pub enum Error {
     },
     /// The network has no name, or an illegal one.
     #[error(
-        "the network name is {name:?}: `name` must begin with a letter or a digit and hold only letters, digits, '_', '.' and '-'"
+        "the network name is {}: `name` must begin with a letter or a digit and hold only letters, digits, '_', '.' and '-'",
+        quoted(name)
     )]
     NetworkName {
         /// What it is.
         name: String,
     },
     /// A member of the config makes no sense.
-    #[error("{key} in the network configuration is {value:?}: {reason}")]
+    #[error(
+        "{key} in the network configuration is {}: {}",
+        quoted(value),
+        brief(reason)
+    )]
     InvalidConfig {
         /// Path of the member.
         key: String,
@@ -103,7 +115,7 @@ pub enum Error {
         key: String,
     },
     /// A member asks for what this program does not do.
-    #[error("{key} = {value} is not supported: {remedy}")]
+    #[error("{key} = {} is not supported: {remedy}", brief(value))]
     UnsupportedValue {
         /// Path of the member.
         key: String,
@@ -123,8 +135,8 @@ pub enum Error {
     },
     /// The config's version is not one of ours.
     #[error(
-        "incompatible CNI versions: the config has cniVersion {:?}, this plugin speaks 0.1.0 to 1.1.0",
-        unknown.0
+        "incompatible CNI versions: the config has cniVersion {}, this plugin speaks 0.1.0 to 1.1.0",
+        quoted(&unknown.0)
     )]
     UnsupportedVersion {
         /// The config's version.
@@ -348,8 +360,9 @@ impl Error {
         let mut object = Object::default();
         object.set("cniVersion", version.as_str());
         object.set("code", self.code());
-        object.set("msg", self.to_string());
-        let details = self.details();
+        // Paths, and what others said, may be of any length.
+        object.set("msg", bounded(&self.to_string(), LONGEST));
+        let details = bounded(&self.details(), LONGEST);
         if !details.is_empty() {
             object.set("details", details);
         }

@@ -4,6 +4,7 @@
 //! (0.1.0 to 1.1.0). What a request *does* lives in [`crate::verbs`].
 
 pub mod args;
+pub mod brief;
 pub mod config;
 pub mod error;
 pub mod json;

@@ -142,7 +142,10 @@ impl Dns {
     pub fn parse(section: &Section<'_>) -> Result<Self, Error> {
         Ok(Self {
             nameservers: section.strings("nameservers")?,
-            domain: section.string("domain")?.map(str::to_owned),
+            domain: section
+                .string("domain")?
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned),
             search: section.strings("search")?,
             options: section.strings("options")?,
         })
@@ -151,7 +154,7 @@ impl Dns {
     fn render(&self) -> Object {
         let mut object = Object::default();
         set_strings(&mut object, "nameservers", &self.nameservers);
-        if let Some(domain) = self.domain.as_deref().filter(|text| !text.is_empty()) {
+        if let Some(domain) = self.domain.as_deref() {
             object.set("domain", domain);
         }
         set_strings(&mut object, "search", &self.search);

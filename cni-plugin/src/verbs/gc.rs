@@ -95,11 +95,12 @@ fn kept<'a>(
 }
 
 /// What a runtime asks for.
-pub(crate) struct Order {
+#[derive(Clone, Debug)]
+pub struct Order {
     /// The attachments that are to stay.
-    pub(crate) valid: Vec<Owner>,
+    pub valid: Vec<Owner>,
     /// Those made later than this are to stay too.
-    pub(crate) young: SystemTime,
+    pub young: SystemTime,
 }
 
 impl Order {
@@ -108,7 +109,7 @@ impl Order {
     /// # Errors
     ///
     /// Those of the config.
-    pub(crate) fn of(config: &Config, grace: Duration) -> Result<Option<Self>, Error> {
+    pub fn of(config: &Config, grace: Duration) -> Result<Option<Self>, Error> {
         let root = config.root();
         if root.list(VALID)?.is_none() {
             return Ok(None);

@@ -43,6 +43,12 @@ pub const TARGETS: &[Target] = &[
         cost: 4,
     },
     Target {
+        name: "cni_scratch",
+        run: cni::scratch,
+        dictionary: cni::SCRATCH,
+        cost: 2,
+    },
+    Target {
         name: "cni_stdin",
         run: cni::stdin,
         dictionary: cni::STDIN,

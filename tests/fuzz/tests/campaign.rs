@@ -54,6 +54,7 @@ targets!(
     cni_args,
     cni_environment,
     cni_result,
+    cni_scratch,
     cni_stdin,
     flanneld_flags,
     host_local,
