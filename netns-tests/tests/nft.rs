@@ -24,6 +24,7 @@ netns_tests::tests![
     a_refused_batch_leaves_everything_as_it_was,
     absent_tables_can_be_deleted,
     all_prefix_lengths_are_those_of_nft,
+    chains_of_others_are_listed,
     changes_by_others_are_found_and_put_right,
     constant_writers_keep_nobody_from_replacing,
     deleting_takes_just_the_named_tables,
@@ -38,5 +39,6 @@ netns_tests::tests![
     sets_are_those_of_nft,
     the_firewall_is_written_and_read,
     the_firewall_masquerades_and_forwards,
+    what_the_kernel_could_hold_is_not_written,
     what_the_kernel_has_no_table_of_is_absent,
 ];

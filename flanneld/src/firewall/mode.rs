@@ -99,9 +99,10 @@ impl Keeping {
                 (firewall, ability) = (tracked, Ok(()));
             }
         }
+        let families: Vec<_> = ranges(&conf.networks, own).into_keys().collect();
         let abilities = Abilities {
             nftables: ability,
-            iptables: programs.variant(&mut nftables),
+            iptables: programs.variant(&mut nftables, &families),
         };
         let (mode, remark) = choose(conf.enable_nftables, &abilities);
         if let Some(remark) = remark {

@@ -71,8 +71,8 @@ impl Programs {
                 continue;
             };
             let place = Place { family, variant };
-            if programs.add(place, path, base, version) && family == AddressFamily::Ipv4 {
-                programs.usual = Some(variant);
+            if programs.add(place, path, base, version) {
+                programs.usual.get_or_insert(variant);
             }
         }
         programs
@@ -94,27 +94,25 @@ impl Programs {
         true
     }
 
-    /// Whether both families' rules of this variant can be read and written.
-    pub fn has(&self, variant: Variant) -> bool {
-        [AddressFamily::Ipv4, AddressFamily::Ipv6]
-            .into_iter()
-            .all(|family| self.tools.contains_key(&Place { family, variant }))
+    /// Whether these families' rules of this variant can be read and written.
+    pub fn has(&self, variant: Variant, families: &[AddressFamily]) -> bool {
+        families
+            .iter()
+            .all(|&family| self.tools.contains_key(&Place { family, variant }))
     }
 
-    /// The variant to be used on this host: the one that the kubelet uses, by the chains it leaves there for others to see; else that of
-    /// the program called `iptables`; else whichever there is.
-    pub fn variant(&self, nftables: &mut Nftables) -> Option<Variant> {
-        let kubelets = [Variant::Nft, Variant::Legacy]
+    /// The variant to be used on this host for these families: the one that the kubelet uses, by the chains it leaves there for
+    /// others to see; else that of the program called `iptables`; else whichever there is.
+    pub fn variant(&self, nftables: &mut Nftables, families: &[AddressFamily]) -> Option<Variant> {
+        let there: Vec<Variant> = [Variant::Nft, Variant::Legacy]
             .into_iter()
-            .find(|variant| self.has(*variant) && self.has_kubelets_chains(*variant, nftables));
-        let any = || {
-            [Variant::Nft, Variant::Legacy]
-                .into_iter()
-                .find(|variant| self.has(*variant))
-        };
+            .filter(|variant| self.has(*variant, families))
+            .collect();
+        let mut kubelets = there.iter().copied();
         kubelets
-            .or(self.usual.filter(|usual| self.has(*usual)))
-            .or_else(any)
+            .find(|variant| self.has_kubelets_chains(*variant, nftables))
+            .or(self.usual.filter(|usual| there.contains(usual)))
+            .or(there.first().copied())
     }
 
     /// Kubernetes calls these chains a hint for programs like this one.

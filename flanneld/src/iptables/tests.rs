@@ -256,24 +256,37 @@ fn foreign(saved: &Saved) -> Vec<String> {
 #[test]
 fn every_layout_of_flannels_is_taken_over_and_removed_without_touching_others() {
     for layout in LAYOUTS {
-        let before = saved(layout);
-        let others = foreign(&before);
-        assert_eq!(others.len(), 4, "{others:#?}");
-        let ours = at(&wanted(Some(Variant::Nft)), PLACE, &before).expect("it is another layout");
-        let over = model::restored(&before, &ours.script).expect("it is taken");
-        assert_eq!(foreign(&over), others);
-        assert_eq!(at(&wanted(Some(Variant::Nft)), PLACE, &over), None);
-        for (from, gone) in [(&before, Wanted::nothing()), (&over, wanted(None))] {
-            let removal = at(&gone, PLACE, from).expect("there is something");
-            let after = model::restored(from, &removal.script).expect("it is taken");
-            assert_eq!(foreign(&after), others);
-            let text = format!("{after:?}");
-            assert!(
-                !text.contains("FLANNEL") && !text.contains("flannel"),
-                "{text}"
-            );
-            assert_eq!(at(&gone, PLACE, &after), None);
-        }
+        taken_over(PLACE, &saved(layout));
+        let ipv6 = layout
+            .replace("10.244.0.0/16", "fd00:10:244::/56")
+            .replace("10.244.3.0/24", "fd00:10:244:3::/64")
+            .replace("10.244.7.0/24", "fd00:10:244:7::/64")
+            .replace("224.0.0.0/4", "ff00::/8")
+            .replace("172.17.0.0/16", "fd17::/64")
+            .replace("10.9.0.0/16", "fd09::/64")
+            .replace("icmp-port", "icmp6-port");
+        taken_over(Place::new(AddressFamily::Ipv6, Variant::Nft), &saved(&ipv6));
+    }
+}
+
+fn taken_over(place: Place, before: &Saved) {
+    let others = foreign(before);
+    assert_eq!(others.len(), 4, "{others:#?}");
+    let active = wanted(Some(Variant::Nft));
+    let ours = at(&active, place, before).expect("it is another layout");
+    let over = model::restored(before, &ours.script).expect("it is taken");
+    assert_eq!(foreign(&over), others);
+    assert_eq!(at(&active, place, &over), None);
+    for (from, gone) in [(before, Wanted::nothing()), (&over, wanted(None))] {
+        let removal = at(&gone, place, from).expect("there is something");
+        let after = model::restored(from, &removal.script).expect("it is taken");
+        assert_eq!(foreign(&after), others);
+        let text = format!("{after:?}");
+        assert!(
+            !text.contains("FLANNEL") && !text.contains("flannel"),
+            "{text}"
+        );
+        assert_eq!(at(&gone, place, &after), None);
     }
 }
 

@@ -44,7 +44,8 @@ impl Rules {
         let Some(wanted) = &desired.iptables else {
             return BTreeMap::new();
         };
-        let lacks = |active| !self.programs.has(active);
+        let families: Vec<_> = wanted.ranges.keys().copied().collect();
+        let lacks = |active| !self.programs.has(active, &families);
         if self.programs == Programs::default() || wanted.active.is_some_and(lacks) {
             self.programs = Programs::find();
         }

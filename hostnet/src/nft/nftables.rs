@@ -80,7 +80,8 @@ impl Nftables {
         self.send(&plan::replacement(unknown), None)
     }
 
-    /// Asks the kernel whether it could hold these tables, without changing anything.
+    /// Asks the kernel whether it could hold these tables, without changing anything: whether it has all that their chains and rules
+    /// are made of. That a statement is not allowed where it stands may come to light at the writing only.
     ///
     /// # Errors
     /// As [`Self::replace`], with what the kernel would say then.

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use anyhow::{Result, anyhow, ensure};
-use hostnet::nft::{Error, Expr, Family, Hook, Masquerade, Nftables, Rule, Set, SetKind, Table};
+use hostnet::nft::{
+    ChainHead, ChainKind, Error, Expr, Family, Hook, Masquerade, Nftables, Policy, Rule, Set,
+    SetKind, Table,
+};
 use ipnetwork::{IpNetwork, Ipv4Network};
 
 use crate::program::{chain, everything, expect_in_place, filter, listing, nft, source_nat, table};
@@ -293,4 +296,56 @@ fn replace_and_look(one: &Table, two: &Table, done: impl Fn() -> bool) -> Result
         "no reading came to an end"
     );
     Ok(readings)
+}
+
+pub(crate) fn what_the_kernel_could_hold_is_not_written() -> Result<()> {
+    nft(FOREIGN)?;
+    let before = everything()?;
+    let mut nftables = Nftables::open()?;
+    let good = simple(vec![Rule::new([Expr::Accept])]);
+    nftables.check(std::slice::from_ref(&good))?;
+    // No chain of the kind nat can stand there.
+    let mut bad = good.clone();
+    for hook in bad
+        .chains
+        .iter_mut()
+        .filter_map(|chain| chain.hook.as_mut())
+    {
+        hook.kind = ChainKind::Nat;
+    }
+    match nftables.check(&[good.clone(), bad]) {
+        Err(Error::Refused { what, .. }) => ensure!(what == "chain ip t c", "{what}"),
+        other => anyhow::bail!("{other:?}"),
+    }
+    let after = everything()?;
+    ensure!(after == before, "before\n{before}after\n{after}");
+    // The connection is of use afterwards, and a table that is there is no obstacle.
+    nftables.replace(std::slice::from_ref(&good))?;
+    nftables.check(std::slice::from_ref(&good))?;
+    expect_in_place(&mut nftables, &good)
+}
+
+pub(crate) fn chains_of_others_are_listed() -> Result<()> {
+    nft(FOREIGN)?;
+    let mut nftables = Nftables::open()?;
+    let head = |table: &str, name: &str, policy| ChainHead {
+        table: table.to_owned(),
+        name: name.to_owned(),
+        policy,
+    };
+    let listed = nftables.chains(Family::Ip6)?;
+    ensure!(
+        listed == [head("t", "forward", Some(Policy::Drop))],
+        "{listed:?}"
+    );
+    let listed = nftables.chains(Family::Inet)?;
+    ensure!(
+        listed == [head("firewalld", "input", Some(Policy::Accept))],
+        "{listed:?}"
+    );
+    ensure!(nftables.chains(Family::Ip)?.is_empty());
+    nft("add table ip t; add chain ip t c")?;
+    let listed = nftables.chains(Family::Ip)?;
+    ensure!(listed == [head("t", "c", None)], "{listed:?}");
+    Ok(())
 }

@@ -58,9 +58,19 @@ fn programs_without_a_variant_in_their_name_say_what_they_are() {
         );
         let programs = directory.programs();
         assert_eq!(programs.usual, Some(variant), "{word}");
-        assert!(programs.has(variant));
+        assert!(programs.has(variant, &[AddressFamily::Ipv4, AddressFamily::Ipv6]));
         assert_eq!(programs.can_randomise(variant), random, "{word}");
     }
+}
+
+#[test]
+fn a_family_that_is_not_used_needs_no_programs() {
+    let names = ["iptables-nft-save", "iptables-nft-restore"];
+    let programs = Directory::new().with(&names, "true").programs();
+    let (ipv4, ipv6) = (AddressFamily::Ipv4, AddressFamily::Ipv6);
+    assert!(programs.has(Variant::Nft, &[ipv4]));
+    assert!(!programs.has(Variant::Nft, &[ipv4, ipv6]));
+    assert!(!programs.has(Variant::Legacy, &[ipv4]));
 }
 
 #[test]
