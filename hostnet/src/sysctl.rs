@@ -56,6 +56,19 @@ impl SysctlError {
     pub const fn is_missing(&self) -> bool {
         matches!(self, Self::Missing { .. })
     }
+
+    /// Whether nothing can be changed from here, however often it is tried: `/proc/sys` is read-only, as in containers, or
+    /// this process is not allowed to.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        let kind = |reason: &io::Error| {
+            matches!(
+                reason.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            )
+        };
+        matches!(self, Self::Write { reason, .. } if kind(reason))
+    }
 }
 
 /// What a setting says, without the end of line; several values are parted by single blanks.
@@ -167,7 +180,7 @@ fn normalised(text: &str) -> String {
 fn hint(reason: &io::Error) -> &'static str {
     match reason.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "; run privileged, with /proc/sys mounted writable"
+            "; set it on the host, or run with /proc/sys writable"
         }
         _ => "",
     }

@@ -69,6 +69,8 @@ pub(super) struct Worker {
     generation: u64,
     /// As it was found when last looked at. What hangs on devices is kept during a comparison only.
     observed: Observed,
+    /// Settings that nobody can change from here: containers have `/proc/sys` read-only.
+    locked: BTreeSet<String>,
     /// What could not be brought in line when last tried.
     wrong: Scope,
     rules: Rules,
@@ -92,6 +94,7 @@ impl Worker {
             pending: Alteration::default(),
             generation: 0,
             observed: Observed::default(),
+            locked: BTreeSet::new(),
             // Nothing is known of it.
             wrong: Scope::ALL,
             rules: Rules::default(),
@@ -339,6 +342,10 @@ impl Worker {
         }
         if scope.settings {
             self.observed.sysctls = observe::settings(desired);
+            // One that is not observed is left alone.
+            self.observed
+                .sysctls
+                .retain(|path, _| !self.locked.contains(path));
         }
         if scope.firewall {
             self.observed.firewall = observe::firewall(&mut self.nftables, desired)?;
@@ -378,9 +385,14 @@ impl Worker {
         for step in &plan.steps {
             let result = match &step.action {
                 Action::Kernel(_) => continue,
-                Action::Sysctl { path, value } => sysctl::write(path, value)
-                    .map(drop)
-                    .map_err(|error| error.to_string()),
+                Action::Sysctl { path, value } => match sysctl::write(path, value) {
+                    Err(error) if error.is_locked() => {
+                        warn!("{error}; going on without it");
+                        self.locked.insert(path.clone());
+                        continue;
+                    }
+                    other => other.map(drop).map_err(|error| error.to_string()),
+                },
                 Action::Firewall => self
                     .nftables
                     .replace(&desired.firewall)

@@ -195,6 +195,14 @@ impl VxlanNetwork {
                 format!("net/ipv6/conf/{}/accept_ra", tunnel.name),
                 "0".to_owned(),
             );
+            // Follows from `ip_forward`, except where two programs wrote that at the same moment: then the kernel may leave
+            // devices out, and writing it again changes nothing.
+            if tunnel.family.network.is_v4() {
+                desired.sysctls.insert(
+                    format!("net/ipv4/conf/{}/forwarding", tunnel.name),
+                    "1".to_owned(),
+                );
+            }
             for peer in self.peers(tunnel, subnet, leases.clone(), &mut skipped) {
                 match self
                     .direct

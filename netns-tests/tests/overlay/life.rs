@@ -151,6 +151,27 @@ pub(crate) fn hosts_that_start_at_once_get_different_subnets() -> Result<()> {
     talk(&first.pod("first")?, &last.pod("last")?)
 }
 
+/// As in a container without privileges: there is nothing to be done about it from inside, and the host has set it up.
+pub(crate) fn settings_that_cannot_be_changed_are_lived_with() -> Result<()> {
+    let lab = lab()?;
+    let b = Node::start(&lab, "b")?;
+    let host = lab.host("a")?;
+    host.exec([
+        "sh",
+        "-c",
+        "echo 1 >/proc/sys/net/ipv4/ip_forward && mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys",
+    ])?;
+    let daemon = host.flanneld(&["--ip-masq"])?;
+    daemon.wait_log("accept_ra")?;
+    let log = daemon.log();
+    let told = log.matches("going on without it").count();
+    ensure!(told == 1, "told {told} times:\n{log}");
+    host.exec(["umount", "/proc/sys"])?;
+    b.host.wait_peers([&host])?;
+    host.wait_peers([&b.host])?;
+    talk(&host.pod("a1")?, &b.host.pod("b1")?)
+}
+
 pub(crate) fn a_blackhole_catches_what_is_for_no_pod() -> Result<()> {
     let lab = lab()?;
     let a = lab.host("a")?;
