@@ -46,6 +46,7 @@ netns_tests::tests![
     a_cut_cable_heals,
     hosts_that_start_at_once_get_different_subnets,
     a_lease_has_the_wire_form_of_flannel,
+    a_deleted_lease_is_won_back_while_pods_talk,
     thirty_daemons_share_thirty_subnets,
     forty_daemons_fight_for_thirty_subnets,
 ];

@@ -58,6 +58,7 @@ fn every_test_that_a_page_names_is_there() {
         let text = fs::read_to_string(source).unwrap();
         for line in text.lines() {
             let words = line.trim_start().trim_start_matches("pub(crate) ");
+            let words = words.trim_start_matches("async ");
             let Some(rest) = words.strip_prefix("fn ") else {
                 continue;
             };

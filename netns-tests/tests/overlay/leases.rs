@@ -3,9 +3,9 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use netns_tests::{Endpoint, OUTSIDE, Traffic};
+use netns_tests::{Endpoint, OUTSIDE, Traffic, eventually};
 
-use crate::scene::{NET_CONF, Node, lab, talk, two_hosts};
+use crate::scene::{FOLLOW, NET_CONF, Node, lab, talk, two_hosts};
 
 pub(crate) fn a_lease_has_the_wire_form_of_flannel() -> Result<()> {
     let lab = lab()?;
@@ -203,4 +203,28 @@ pub(crate) fn a_wrong_net_conf_is_named_and_can_be_mended() -> Result<()> {
             .with_context(|| format!("after {conf} was mended"))?;
     }
     Ok(())
+}
+
+pub(crate) fn a_deleted_lease_is_won_back_while_pods_talk() -> Result<()> {
+    let lab = lab()?;
+    let (mut a, b) = two_hosts(&lab)?;
+    let (a1, b1) = (a.host.pod("a1")?, b.host.pod("b1")?);
+    let before = a.host.snapshot()?;
+    let file = fs::read_to_string(a.host.path("/run/flannel/subnet.env"))?;
+    let lease = lab.etcd()?.lease_of(&a.host)?;
+    let stream = a1.stream(&b1)?;
+    lab.etcd()?.delete(&lease.key)?;
+    a.daemon.wait_log(&lease.key)?;
+    let again = eventually("the lease is back", FOLLOW, || {
+        lab.etcd()?.lease_of(&a.host)
+    })?;
+    ensure!(again.key == lease.key, "another subnet: {}", again.key);
+    stream.wait_progress()?;
+    b.host.wait_peers([&a.host])?;
+    a.host.snapshot()?.same_as(&before)?;
+    let now = fs::read_to_string(a.host.path("/run/flannel/subnet.env"))?;
+    ensure!(now == file, "{now}");
+    ensure!(a.daemon.is_running()?, "the daemon ended");
+    stream.finish()?;
+    talk(&b1, &a1)
 }

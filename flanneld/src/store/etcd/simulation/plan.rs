@@ -40,6 +40,10 @@ impl Schedule {
             Temper::Rough => 11,
             Temper::Meddled => 16,
         };
+        // A write that comes late or twice finds what another host wrote meanwhile.
+        if self.temper != Temper::Gentle && self.random.one_in(4) {
+            return Fault::Publish { host };
+        }
         match self.random.below(kinds) {
             0 | 1 => Fault::Unlink {
                 host,

@@ -84,7 +84,10 @@ impl Schedule {
         let keys = Keys::new("/coreos.com/network");
         let model = Model::new(keys.clone());
         let mut world = World::new(random.number(), hosts.len(), model);
-        world.noise = random.below(60);
+        world.noise = match temper {
+            Temper::Gentle => random.below(60),
+            Temper::Rough | Temper::Meddled => random.below(250),
+        };
         Self {
             world: Shared::new(world),
             temper,
@@ -126,7 +129,7 @@ impl Schedule {
         for _ in 0..STORM {
             // Nobody's belief grows while no host runs.
             if self.world.lock().anybody_stirs() {
-                self.check_always()?;
+                self.check_patience()?;
                 self.poll_hosts()?;
                 self.check_always()?;
             }
