@@ -29,8 +29,7 @@ impl Planner<'_> {
                     || "it is missing".to_owned(),
                     |route| format!("it was {route}"),
                 );
-                let object = Object::Route(*destination);
-                self.step(object, Change::ReplaceRoute(wanted.clone()), reason);
+                self.replace(&wanted, reason);
             }
             for route in wrong {
                 // What has the wanted route's metric is replaced by it; another one beside it must go.
@@ -57,6 +56,40 @@ impl Planner<'_> {
                 self.step(object, Change::DeleteRoute(route.clone()), reason);
             }
         }
+    }
+
+    /// The kernel refuses an IPv6 gateway that a route it has leads to by another link, `onlink` or not (`ip6_route_check_nh_onlink`,
+    /// net/ipv6/route.c), and looks only while the route is added. So the gateway gets a route of its own for that moment.
+    fn replace(&mut self, wanted: &Route, reason: String) {
+        let object = Object::Route(wanted.destination);
+        let aid = self.misled_gateway(wanted).map(|gateway| Route {
+            link: wanted.link,
+            protocol: ROUTE_PROTOCOL,
+            ..Route::new(gateway)
+        });
+        if let Some(aid) = &aid {
+            let because = "another route leads to the gateway by another link";
+            self.step(object.clone(), Change::ReplaceRoute(aid.clone()), because);
+        }
+        self.step(object.clone(), Change::ReplaceRoute(wanted.clone()), reason);
+        if let Some(aid) = aid {
+            self.step(
+                object,
+                Change::DeleteRoute(aid),
+                "it has served its purpose",
+            );
+        }
+    }
+
+    /// The IPv6 gateway of the route if one of the routes found leads to it by another link. The kernel does not mind a default route.
+    fn misled_gateway(&self, wanted: &Route) -> Option<IpNetwork> {
+        let gateway = wanted.gateway.filter(|gateway| gateway.is_ipv6())?;
+        let misleads = |route: &Route| {
+            let destination = route.destination;
+            route.link != wanted.link && destination.prefix() > 0 && destination.contains(gateway)
+        };
+        let misled = wanted.onlink && self.observed.routes.iter().any(misleads);
+        misled.then(|| IpNetwork::from(gateway))
     }
 
     /// The route as the kernel is told it, or `None` while its device is not ready.

@@ -226,6 +226,48 @@ fn what_stands_in_the_way_of_a_route_goes_and_what_does_not_stays() {
     assert_eq!(deleted, [&Change::DeleteRoute(beside(None))]);
 }
 
+#[test]
+fn an_ipv6_gateway_that_another_route_leads_astray_is_helped_for_a_moment() {
+    let destination: IpNetwork = "fd00:10:244:2::/64".parse().unwrap();
+    let mut wanted = desired(&BTreeSet::new());
+    wanted.networks.push("fd00:10:244::/48".parse().unwrap());
+    let hop = Hop::Tunnel {
+        device: DEVICE.to_owned(),
+        gateway: destination.network(),
+    };
+    wanted.routes.insert(destination, hop);
+    let vtep = (DEVICE.to_owned(), destination.network());
+    wanted.neighbours.insert(vtep, mac(2));
+    wanted.fdb.insert((DEVICE.to_owned(), mac(2)), public(2));
+    let mut model = Model::default();
+    model.reach(&wanted);
+    let ours = model.observed.routes[0].clone();
+    let aid = Route {
+        link: ours.link,
+        protocol: ROUTE_PROTOCOL,
+        ..Route::new(destination.network().into())
+    };
+    let [ours, first, last] = [
+        Change::ReplaceRoute(ours),
+        Change::ReplaceRoute(aid.clone()),
+        Change::DeleteRoute(aid),
+    ];
+    for (astray, expected) in [
+        ("fd00:10:244::/48", vec![&first, &ours, &last]),
+        ("fd00:10:245::/48", vec![&ours]),
+        ("::/0", vec![&ours]),
+    ] {
+        model.observed.routes = vec![Route {
+            link: Some(UPLINK),
+            protocol: 4,
+            ..Route::new(astray.parse().unwrap())
+        }];
+        let plan = plan(&wanted, &model.observed);
+        let changes: Vec<&Change> = plan.steps.iter().map(kernel_change).collect();
+        assert_eq!(changes, expected, "beside {astray}");
+    }
+}
+
 fn kernel_change(step: &Step) -> &Change {
     match &step.action {
         Action::Kernel(change) => change,
