@@ -37,7 +37,7 @@ pub(crate) struct Damage {
     pub(crate) on: On,
     /// Whether the object exists once for each family.
     pub(crate) per_family: bool,
-    /// The command line that does it.
+    /// The line of shell that does it.
     pub(crate) command: &'static str,
     /// What has to come of it.
     pub(crate) outcome: Outcome,
@@ -53,7 +53,7 @@ pub(crate) enum Backend {
 }
 
 /// A family of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Family {
     /// IPv4.
     Ipv4,
@@ -168,7 +168,7 @@ const fn foreign(
 }
 
 /// The table.
-pub(crate) const DAMAGES: [Damage; 35] = [
+pub(crate) const DAMAGES: [Damage; 42] = [
     tunnel(
         "device",
         "deleted",
@@ -245,6 +245,12 @@ pub(crate) const DAMAGES: [Damage; 35] = [
     ),
     both(
         "route",
+        "led_to_the_router",
+        "{ip} route replace {subnet} via {router} dev eth0",
+        "{subnet}",
+    ),
+    both(
+        "route",
         "made_a_blackhole",
         "{ip} route replace blackhole {subnet}",
         "{subnet}",
@@ -260,6 +266,19 @@ pub(crate) const DAMAGES: [Damage; 35] = [
         "left_by_a_node_that_is_gone",
         "{ip} route add {free_subnet} via {free} dev {device} onlink",
         "no lease asks for it",
+    ),
+    both(
+        "route",
+        "of_ours_to_nobody",
+        "{ip} route add {free_subnet} via {router} dev eth0 proto 76",
+        "no lease asks for it",
+    ),
+    foreign(
+        On::Both,
+        "route",
+        "foreign_beside_ours",
+        "{ip} route add {subnet} via {router} dev eth0 proto static metric 2000",
+        "{ip} route delete {subnet} via {router} dev eth0 proto static metric 2000",
     ),
     foreign(
         On::Both,
@@ -320,9 +339,33 @@ pub(crate) const DAMAGES: [Damage; 35] = [
     ),
     tunnel(
         "fdb_entry",
+        "port_changed",
+        "bridge fdb replace {mac} dev {device} dst {public} port 4789 self permanent",
+        "{mac}",
+    ),
+    tunnel(
+        "fdb_entry",
+        "made_mortal",
+        "bridge fdb replace {mac} dev {device} dst {public} self dynamic",
+        "not permanent",
+    ),
+    tunnel(
+        "fdb_entry",
         "left_by_a_node_that_is_gone",
         "bridge fdb append 02:00:00:00:00:96 dev {device} dst {nobody} self permanent",
         "no lease asks for it",
+    ),
+    tunnel(
+        "sysctl",
+        "accept_ra_switched_on",
+        "sysctl -qw net/ipv6/conf/{device}/accept_ra=1",
+        "it says 1",
+    ),
+    both(
+        "sysctl",
+        "forwarding_switched_off",
+        "sysctl -qw {forwarding}=0",
+        "it says 0",
     ),
     both(
         "firewall",
@@ -381,7 +424,7 @@ pub(crate) const DAMAGES: [Damage; 35] = [
         on: On::Both,
         per_family: false,
         command: "nft flush ruleset; for device in flannel.1 flannel-v6.1; do ip link delete $device || true; done; \
-                  ip -4 route flush proto 76; ip -6 route flush proto 76",
+                  ip -4 route flush proto 76; ip -6 route flush proto 76; sysctl -qw net/ipv4/ip_forward=0",
         outcome: Outcome::Repaired("missing"),
     },
 ];
