@@ -52,12 +52,14 @@ test: needs ## every test, those in network namespaces too: as root or as an ord
 	$(CARGO) test --workspace --no-run
 	LODEN_CARGO_AS_ROOT=1 $(CARGO) test --workspace --no-fail-fast
 
-# Ten thousand kills of the CNI program (a few hundred in `make test`) and long fuzzing, about half an hour.
+# Ten thousand kills of the CNI program (a few hundred in `make test`), ten minutes of chaos (half a one) and long fuzzing, about
+# three quarters of an hour. LODEN_CHAOS_SEED=2 make soak: other events.
 .PHONY: soak
-soak: needs ## what takes long: ten thousand kills, millions of fuzzed inputs, many thousand histories of leases
+soak: needs ## what takes long: ten thousand kills, ten minutes of chaos, millions of fuzzed inputs, many thousand histories of leases
 	$(CARGO) build --workspace --bins
-	$(CARGO) test -p netns-tests --test kill --no-run
+	$(CARGO) test -p netns-tests --test kill --test chaos --no-run
 	LODEN_CARGO_AS_ROOT=1 LODEN_KILLS=10000 $(CARGO) test -p netns-tests --test kill
+	LODEN_CARGO_AS_ROOT=1 LODEN_CHAOS_SECONDS=600 $(CARGO) test -p netns-tests --test chaos
 	LODEN_FUZZ_RUNS=1_000_000 $(CARGO) test --release -p loden-fuzz
 	LODEN_SCHEDULES=200_000 $(CARGO) test --release -p flanneld --lib simulation
 
