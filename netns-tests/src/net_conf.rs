@@ -37,13 +37,18 @@ impl Families {
 pub struct NetConf {
     families: Families,
     backend: Map<String, Value>,
+    others: Map<String, Value>,
 }
 
 impl NetConf {
     /// A network of this backend (`vxlan`, `host-gw`, …) and these families.
     pub fn new(backend: &str, families: Families) -> Self {
         let backend = Map::from_iter([("Type".to_owned(), json!(backend))]);
-        Self { families, backend }
+        Self {
+            families,
+            backend,
+            others: Map::new(),
+        }
     }
 
     /// The same with a member of `Backend`, such as `DirectRouting`.
@@ -51,6 +56,23 @@ impl NetConf {
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.backend.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// The same with a member beside `Backend`, such as `EnableNFTables`.
+    #[must_use]
+    pub fn and(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.others.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The backend's type.
+    pub fn backend(&self) -> &str {
+        self.backend["Type"].as_str().unwrap_or_default()
+    }
+
+    /// Whether neighbours on the underlay are reached without a tunnel by the backend `vxlan`.
+    pub fn routes_directly(&self) -> bool {
+        self.backend.get("DirectRouting") == Some(&Value::Bool(true))
     }
 
     /// Which families pods have.
@@ -61,7 +83,8 @@ impl NetConf {
 
 impl fmt::Display for NetConf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut members = Map::from_iter([("Backend".to_owned(), json!(self.backend))]);
+        let mut members = self.others.clone();
+        members.insert("Backend".to_owned(), json!(self.backend));
         if self.families.has_ipv4() {
             members.insert("Network".to_owned(), json!(POD_NETWORK));
         } else {
