@@ -57,9 +57,10 @@ test: needs ## every test, those in network namespaces too: as root or as an ord
 .PHONY: soak
 soak: needs ## what takes long: ten thousand kills, ten minutes of chaos, millions of fuzzed inputs, many thousand histories of leases
 	$(CARGO) build --workspace --bins
-	$(CARGO) test -p netns-tests --test kill --test chaos --no-run
+	$(CARGO) test -p netns-tests --test kill --test chaos --test overlay --no-run
 	LODEN_CARGO_AS_ROOT=1 LODEN_KILLS=10000 $(CARGO) test -p netns-tests --test kill
 	LODEN_CARGO_AS_ROOT=1 LODEN_CHAOS_SECONDS=600 $(CARGO) test -p netns-tests --test chaos
+	LODEN_CARGO_AS_ROOT=1 LODEN_RESTARTS=200 $(CARGO) test -p netns-tests --test overlay a_stream_outlives
 	LODEN_FUZZ_RUNS=1_000_000 $(CARGO) test --release -p loden-fuzz
 	LODEN_SCHEDULES=200_000 $(CARGO) test --release -p flanneld --lib simulation
 

@@ -4,6 +4,7 @@
 //! whatever reason, leaves the kernel as it is.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::args::Args;
 use crate::desired::{Alteration, Hop};
 use crate::firewall::Firewall;
 use crate::firewall::mode::Keeping;
+use crate::health;
 use crate::kernel::{Kernel, KernelError, KernelState};
 use crate::leases::{Change, Leases};
 use crate::network::claims::Claims;
@@ -49,11 +51,23 @@ pub struct Settings {
     pub firewall_resync: Duration,
     /// Whether packets for pods of this node that do not exist end here.
     pub blackhole: bool,
+    /// Where probes are answered.
+    pub health: Option<SocketAddr>,
 }
 
 /// Why the daemon ends by itself. A supervisor may start it again: each of these can pass.
 #[derive(Debug, Error)]
 pub enum Fatal {
+    /// Nobody could be told how the daemon does.
+    #[error(
+        "health probes cannot be answered on {address}: {reason}; give another --healthz-port, or 0 for none"
+    )]
+    Health {
+        /// Where.
+        address: SocketAddr,
+        /// The system's words.
+        reason: std::io::Error,
+    },
     /// The kernel gives no socket.
     #[error("the kernel cannot be spoken to: {0}; flanneld needs root or the capability NET_ADMIN")]
     Kernel(#[from] KernelError),
@@ -93,6 +107,8 @@ impl Settings {
             },
             subnet_file: args.subnet_file.clone(),
             blackhole: args.ip_blackhole_route,
+            health: (args.healthz_port != 0)
+                .then(|| SocketAddr::new(args.healthz_ip, args.healthz_port)),
             firewall: Firewall {
                 masquerade: args.ip_masq,
                 fully_random: !args.ip_masq_fully_random_disable,
@@ -112,8 +128,15 @@ impl Settings {
 pub async fn run<S: LeaseStore>(settings: Settings, store: S) -> Result<(), Fatal> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Fatal::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Fatal::Signals)?;
+    let (ready, is_ready) = watch::channel(false);
+    if let Some(address) = settings.health {
+        let listener = health::listen(address)
+            .await
+            .map_err(|reason| Fatal::Health { address, reason })?;
+        tokio::spawn(health::serve(listener, is_ready));
+    }
     tokio::select! {
-        result = serve(settings, store) => return result,
+        result = serve(settings, store, ready) => return result,
         _ = terminate.recv() => tell_stop("SIGTERM"),
         _ = interrupt.recv() => tell_stop("SIGINT"),
     }
@@ -127,7 +150,11 @@ fn tell_stop(signal: &str) {
     }
 }
 
-async fn serve<S: LeaseStore>(settings: Settings, store: S) -> Result<(), Fatal> {
+async fn serve<S: LeaseStore>(
+    settings: Settings,
+    store: S,
+    ready: watch::Sender<bool>,
+) -> Result<(), Fatal> {
     let conf = store.net_conf().await?;
     if conf.backend_defaulted {
         warn!(
@@ -169,6 +196,7 @@ async fn serve<S: LeaseStore>(settings: Settings, store: S) -> Result<(), Fatal>
     .map_err(KernelError::from)?;
     let mut node = Node::new(settings, conf, network, firewall, kernel, &own, record_out);
     node.former = former;
+    node.ready = Some(ready);
     let keep = store.keep(own, record_in, own_out);
     let watch_peers = store.watch_peers(peers_out);
     let part = tokio::select! {
@@ -254,6 +282,8 @@ struct Node {
     ready_env: Option<SubnetEnv>,
     /// What this node was before, until what may be left of that is gone.
     former: Former,
+    /// Whom to tell that the network works.
+    ready: Option<watch::Sender<bool>>,
 }
 
 /// The networks and subnets that the subnet file names when the daemon starts.
@@ -298,6 +328,7 @@ impl Node {
             wanted: None,
             ready_env: None,
             former: Former::default(),
+            ready: None,
         }
     }
 
@@ -474,6 +505,9 @@ impl Node {
             self.leases.peers().count(),
             self.settings.subnet_file.display()
         );
+        if let Some(ready) = &self.ready {
+            ready.send_replace(true);
+        }
         if let Err(error) = notify::ready() {
             warn!("the service manager was not told that the network works: {error}");
         }

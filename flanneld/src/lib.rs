@@ -3,8 +3,10 @@
 
 pub mod app;
 pub mod args;
+pub mod cleanup;
 pub mod desired;
 pub mod firewall;
+pub mod health;
 pub mod install;
 pub mod iptables;
 pub mod kernel;

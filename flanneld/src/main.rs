@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::Parser;
 use flanneld::app::{self, Settings};
 use flanneld::args::{Args, Invocation};
+use flanneld::cleanup::Cleanup;
 use flanneld::install::{Install, InstallError, Uninstall};
 use flanneld::logging;
 use flanneld::store::etcd::{EtcdConfig, EtcdStore, Secret};
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Some("uninstall-cni") => {
             return command(&words, |uninstall: Uninstall, tell| uninstall.run(tell));
         }
+        Some("cleanup") => return cleanup(&words),
         _ => {}
     }
     let invocation = match Invocation::read(words, variables) {
@@ -69,6 +71,26 @@ fn command<C: Parser>(
     }
 }
 
+fn cleanup(words: &[String]) -> ExitCode {
+    let cleanup = match Cleanup::try_parse_from(words) {
+        Ok(cleanup) => cleanup,
+        Err(error) => return misused(&error),
+    };
+    let mut out = std::io::stdout();
+    let mut tell = |sentence: String| drop(writeln!(out, "{sentence}"));
+    match cleanup.run(&mut tell) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(if error.is_not_allowed() {
+                USAGE
+            } else {
+                FAILED
+            })
+        }
+    }
+}
+
 /// Shows what clap has to say: help that was asked for, or what is wrong with the flags.
 fn misused(error: &clap::Error) -> ExitCode {
     // Nobody is there to be told when the terminal is gone.
@@ -91,12 +113,6 @@ fn run(invocation: Invocation) -> ExitCode {
             "--kube-subnet-mgr is not there yet in this version; leases come from etcd (--etcd-endpoints)"
         );
         return ExitCode::from(USAGE);
-    }
-    if args.healthz_port != 0 {
-        warn!(
-            "--healthz-port is not there yet in this version: nothing answers on port {}",
-            args.healthz_port
-        );
     }
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()

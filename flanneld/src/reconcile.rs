@@ -27,7 +27,7 @@ use crate::iptables::{Place, Restore, Saved};
 /// that it does not name to the programs).
 pub const ROUTE_PROTOCOL: u8 = 76;
 /// What flannel marks its routes with (`RTPROT_BOOT`); on our devices such a route is taken over as it is.
-const ROUTE_PROTOCOL_BOOT: u8 = 3;
+pub const ROUTE_PROTOCOL_BOOT: u8 = 3;
 /// The metric that the kernel gives an IPv6 route that names none (`IP6_RT_PRIO_USER`).
 const IPV6_DEFAULT_METRIC: u32 = 1024;
 
@@ -151,6 +151,19 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Whether something has to wait until these steps are done (a device must be there before its routes).
     pub unfinished: bool,
+}
+
+impl Step {
+    /// The change over netlink, if it is one.
+    pub fn change(&self) -> Option<Change> {
+        match &self.action {
+            Action::Kernel(change) => Some(change.clone()),
+            Action::Sysctl { .. }
+            | Action::Firewall
+            | Action::DeleteTables(_)
+            | Action::Iptables(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Step {

@@ -13,11 +13,14 @@ mod life;
 mod scene;
 #[path = "overlay/talk.rs"]
 mod talk;
+#[path = "overlay/upkeep.rs"]
+mod upkeep;
 
 use contest::*;
 use leases::*;
 use life::*;
 use talk::*;
+use upkeep::*;
 
 netns_tests::tests![
     pods_on_bridges_talk,
@@ -47,6 +50,12 @@ netns_tests::tests![
     hosts_that_start_at_once_get_different_subnets,
     a_lease_has_the_wire_form_of_flannel,
     a_deleted_lease_is_won_back_while_pods_talk,
+    a_cleanup_leaves_what_is_of_others,
+    a_changed_configuration_leaves_nothing_of_the_former,
+    who_keeps_undoing_is_waited_for,
+    five_thousand_leases_cost_little within 300,
+    a_stream_outlives_restart_after_restart within 3600,
+    probes_are_answered_as_by_flannel,
     thirty_daemons_share_thirty_subnets,
     forty_daemons_fight_for_thirty_subnets,
 ];

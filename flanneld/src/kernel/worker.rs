@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use hostnet::nft::{self, Nftables};
-use hostnet::{Change, LinkName, Netlink, Route, sysctl};
+use hostnet::{Change, LinkName, Netlink, Route, Traffic, sysctl};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
@@ -264,10 +264,12 @@ impl Worker {
             trouble = trouble.or_else(|| self.rules.trouble());
         }
         let sent = self.netlink.traffic() - before;
-        debug!(
-            "compared: {} changes in {} batches, {} tables listed, {} objects looked up",
-            sent.changes, sent.batches, sent.lists, sent.lookups
-        );
+        if sent != Traffic::default() {
+            debug!(
+                "compared: {} changes in {} batches, {} tables listed, {} objects looked up",
+                sent.changes, sent.batches, sent.lists, sent.lookups
+            );
+        }
         self.observed.forget_entries();
         self.plan_next(scope, trouble.is_none(), &withheld);
         self.tell_state(trouble);
@@ -357,8 +359,11 @@ impl Worker {
     /// Does the steps, all of those that can be done.
     fn apply(&mut self, desired: &Desired, plan: &Plan) -> Outcome {
         let mut outcome = Outcome::default();
-        let (steps, changes): (Vec<&Step>, Vec<Change>) =
-            plan.steps.iter().filter_map(kernel_change).unzip();
+        let (steps, changes): (Vec<&Step>, Vec<Change>) = plan
+            .steps
+            .iter()
+            .filter_map(|step| Some((step, step.change()?)))
+            .unzip();
         let mut failed = BTreeSet::new();
         if let Err(refusals) = self.netlink.apply(&changes) {
             for refusal in &refusals {
@@ -474,16 +479,6 @@ impl Outcome {
             None => reason,
             Some(before) => format!("{before}; {reason}"),
         });
-    }
-}
-
-fn kernel_change(step: &Step) -> Option<(&Step, Change)> {
-    match &step.action {
-        Action::Kernel(change) => Some((step, change.clone())),
-        Action::Sysctl { .. }
-        | Action::Firewall
-        | Action::DeleteTables(_)
-        | Action::Iptables(_) => None,
     }
 }
 
