@@ -148,7 +148,8 @@ impl Programs {
     pub fn look(&self, nftables: &mut Nftables) -> Look {
         let mut look = Look::default();
         for place in Place::ALL {
-            let saved = match is_used(place, nftables) {
+            let readable = self.tools.contains_key(&place);
+            let saved = match is_used(place, nftables, readable) {
                 Ok(true) => self.save(place),
                 Ok(false) => Ok(Saved::default()),
                 Err(error) => Err(error),
@@ -227,8 +228,9 @@ impl Programs {
     }
 }
 
-/// Whether any table there that could hold rules of ours is in use.
-fn is_used(place: Place, nftables: &mut Nftables) -> Result<bool, IptablesError> {
+/// Whether any table there that could hold rules of ours is in use. If it is not `readable` anyway, whether there are signs that it
+/// matters: else every host where only others use iptables would be told of programs it lacks.
+fn is_used(place: Place, nftables: &mut Nftables, readable: bool) -> Result<bool, IptablesError> {
     let known = |table: &str| TABLES.contains(&table);
     match place.variant {
         Variant::Legacy => Ok(legacy_tables(place.family).iter().any(|table| known(table))),
@@ -237,7 +239,7 @@ fn is_used(place: Place, nftables: &mut Nftables) -> Result<bool, IptablesError>
                 AddressFamily::Ipv4 => nft::Family::Ip,
                 AddressFamily::Ipv6 => nft::Family::Ip6,
             };
-            let uses = |chain: &ChainHead| known(&chain.table);
+            let uses = |chain: &ChainHead| known(&chain.table) && (readable || matters(chain));
             match nftables.chains(family) {
                 Ok(chains) => Ok(chains.iter().any(uses)),
                 // A kernel without nf_tables has no rules in it.
@@ -246,6 +248,12 @@ fn is_used(place: Place, nftables: &mut Nftables) -> Result<bool, IptablesError>
             }
         }
     }
+}
+
+/// Whether it is a chain of flannel's, or one that drops what pods send.
+fn matters(chain: &ChainHead) -> bool {
+    chain.name.starts_with("FLANNEL-")
+        || (chain.name == "FORWARD" && chain.policy == Some(nft::Policy::Drop))
 }
 
 /// The tables of the old interface that exist in this network namespace.

@@ -58,7 +58,9 @@ impl Rules {
         let others: BTreeSet<String> = others
             .iter()
             .map(|(place, error)| {
-                format!("what may be left in the tables of {place} stays there: {error}")
+                format!(
+                    "the tables of {place} are left as they are, whether flannel left rules there or they drop pods' packets: {error}"
+                )
             })
             .collect();
         for news in others.difference(&self.told) {

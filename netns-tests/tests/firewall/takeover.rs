@@ -168,19 +168,21 @@ pub(crate) fn without_programs_nf_tables_does_it() -> Result<()> {
     lab.start_etcd()?;
     lab.put_net_conf(&Way::Iptables.conf())?;
     let a = lab.host("a")?;
+    // That others use iptables is nothing to be told of.
+    a.sh("iptables-nft -N KUBE-FORWARD; iptables-nft -A FORWARD -j KUBE-FORWARD")?;
     let endpoints = format!("--etcd-endpoints={}", lab.etcd_endpoint());
     let program = netns_tests::programs::find("flanneld")?;
     let path = [("PATH", "/nonexistent")];
     let mut daemon = Daemon::start(&a, &program, [endpoints.as_str(), "--ip-masq"], &path)?;
     daemon.wait_ready()?;
-    ensure!(
-        daemon.log().contains("no iptables programs are on PATH"),
-        "{}",
-        daemon.log()
-    );
+    let log = daemon.log();
+    ensure!(log.contains("no iptables programs are on PATH"), "{log}");
+    ensure!(!log.contains("are left as they are"), "{log}");
     let tables = a.exec(["nft", "list", "tables"])?;
     ensure!(tables.contains("table ip flannel-ipv4"), "{tables}");
-    Ok(())
+    // This is.
+    a.sh("iptables-nft -P FORWARD DROP")?;
+    daemon.wait_log("there is no program iptables-nft-save on PATH")
 }
 
 pub(crate) fn everything_in_nf_tables_can_be_removed() -> Result<()> {
