@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hostnet::netns::Netns;
-use hostnet::{Change, Link, LinkIndex, Netlink, RouteKind, sysctl};
+use hostnet::{Change, Link, LinkIndex, Neighbour, Netlink, RouteKind, sysctl};
 
 use ipnetwork::IpNetwork;
 
@@ -30,15 +30,13 @@ const NAMES: u32 = 4;
 const PATIENCE: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The bridge of flannel's config, which routed pods have to get on with.
-const USUAL_BRIDGE: &str = "cni0";
-
 /// A pod that was attached, by a process that is now in the pod's namespace.
 #[derive(Debug)]
 pub struct Connected {
     /// For the result, in the order that chained plugins rely on: bridge, host end, pod end.
     pub interfaces: Vec<Interface>,
     link: LinkIndex,
+    proxies: Vec<Neighbour>,
     host: Netlink,
     pod: Option<Netlink>,
     netns: Netns,
@@ -52,7 +50,8 @@ impl Connected {
     ///
     /// Whatever the kernel refuses; then the link is still there.
     pub fn undo(&mut self) -> Result<(), Error> {
-        delete(&mut self.host, self.link, Vec::new())
+        let proxies = self.proxies.drain(..).map(Change::DeleteNeighbour);
+        delete(&mut self.host, self.link, proxies.collect())
     }
 
     /// Everything after the pair is there.
@@ -67,9 +66,12 @@ impl Connected {
                 await_forwarding(&mut self.host, link, plan)?;
                 self.inside(plan, &routed::pod(plan, pod))?;
                 self.deadline.check()?;
+                let mut changes = routed::host(plan, link.index);
+                let proxies = self.proxies.iter().cloned();
+                changes.extend(proxies.map(Change::ReplaceNeighbour));
                 // Asked for the link for the same reason as in the pod.
                 self.host
-                    .apply_and_link(&routed::host(plan, link.index), &link.name)
+                    .apply_and_link(&changes, &link.name)
                     .map_err(Error::Refused)?;
                 await_addresses(&mut self.host, plan.gateways())
             }
@@ -129,13 +131,13 @@ pub fn connect(
     let mut host = Netlink::open().map_err(Error::Netlink)?;
     let bridge = match &conf.kind {
         Kind::Bridge(bridge) => Some(segment::ensure(&mut host, bridge, plan, conf.one_segment)?),
-        Kind::Routed => {
-            if conf.one_segment {
-                segment::share(USUAL_BRIDGE)?;
-            }
-            None
-        }
+        Kind::Routed => None,
     };
+    let mut proxies = Vec::new();
+    // What an IPAM plugin gave is not on record, so nobody could take it back.
+    if conf.kind == Kind::Routed && conf.one_segment && conf.ipam.foreign.is_none() {
+        proxies = segment::answer_for(&mut host, plan)?;
+    }
     if !matches!(&conf.kind, Kind::Bridge(bridge) if !bridge.is_gateway) {
         forward(plan)?;
         if let Some(bridge) = &bridge {
@@ -161,6 +163,7 @@ pub fn connect(
     let mut connected = Connected {
         interfaces,
         link: link.index,
+        proxies,
         host,
         pod: None,
         netns,
@@ -184,14 +187,11 @@ pub fn disconnect(
     addresses: &[IpAddr],
 ) -> Result<(), Error> {
     let mut host = Netlink::open().map_err(Error::Netlink)?;
-    if let Some(link) = find(&mut host, identity, recorded)? {
-        delete(
-            &mut host,
-            link.index,
-            routed::host_undo(addresses, link.index),
-        )?;
-    }
-    Ok(())
+    let link = find(&mut host, identity, recorded)?.map(|link| link.index);
+    let mut changes = link.map_or_else(Vec::new, |link| routed::host_undo(addresses, link));
+    let proxies = segment::proxies(&mut host, addresses.iter().copied())?;
+    changes.extend(proxies.into_iter().map(Change::DeleteNeighbour));
+    delete(&mut host, link, changes)
 }
 
 /// The host end of an attachment, known by its mark. A name that others took is never touched.
@@ -362,10 +362,13 @@ fn eventually(mut holds: impl FnMut() -> Result<bool, Error>) -> Result<bool, Er
 /// [`Error::Refused`]
 pub(crate) fn delete(
     host: &mut Netlink,
-    link: LinkIndex,
+    link: impl Into<Option<LinkIndex>>,
     mut changes: Vec<Change>,
 ) -> Result<(), Error> {
-    changes.push(Change::DeleteLink(link));
+    changes.extend(link.into().map(Change::DeleteLink));
+    if changes.is_empty() {
+        return Ok(());
+    }
     match host.apply(&changes) {
         Err(refusals) if !refusals.iter().all(hostnet::Refused::is_not_found) => {
             Err(Error::Refused(refusals))

@@ -25,6 +25,9 @@ pub struct Neighbour {
     pub mac: Option<Mac>,
     /// How sure the kernel is.
     pub state: NeighbourState,
+    /// Whether this host answers on the link for the address, which is somewhere else (proxy ARP, and proxy neighbour
+    /// discovery where `proxy_ndp` is on). Such entries are in no dump of the others.
+    pub proxy: bool,
 }
 
 /// How sure the kernel is of a neighbour (`NUD_*`, linux/neighbour.h).
@@ -86,6 +89,19 @@ impl Neighbour {
             address,
             mac: Some(mac),
             state: NeighbourState::Permanent,
+            proxy: false,
+        }
+    }
+
+    /// An address for which this host answers on a link.
+    #[must_use]
+    pub const fn proxy(link: LinkIndex, address: IpAddr) -> Self {
+        Self {
+            link,
+            address,
+            mac: None,
+            state: NeighbourState::Permanent,
+            proxy: true,
         }
     }
 
@@ -97,6 +113,7 @@ impl Neighbour {
             address: entry.destination?,
             mac: entry.mac,
             state: NeighbourState::from_wire(entry.state),
+            proxy: entry.flags.contains(NeighbourFlags::Proxy),
         })
     }
 
@@ -105,6 +122,9 @@ impl Neighbour {
         message.header.family = AddressFamily::of(self.address).to_packet();
         message.header.ifindex = self.link.0;
         message.header.state = self.state.to_wire().into();
+        if self.proxy {
+            message.header.flags = NeighbourFlags::Proxy;
+        }
         message.attributes.push(destination(self.address));
         if let Some(Mac(octets)) = self.mac {
             let mac = NeighbourAttribute::LinkLayerAddress(octets.to_vec());
@@ -116,6 +136,9 @@ impl Neighbour {
 
 impl fmt::Display for Neighbour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.proxy {
+            f.write_str("proxy ")?;
+        }
         write!(f, "{} dev {}", self.address, self.link)?;
         if let Some(mac) = self.mac {
             write!(f, " lladdr {mac}")?;

@@ -38,6 +38,7 @@ netns_tests::tests![
     a_bridged_pod_is_as_the_result_says,
     every_version_has_its_result,
     pods_of_one_host_talk_whatever_their_kind,
+    pods_of_one_host_talk_by_ipv6_whatever_their_kind,
     pods_and_their_host_talk,
     pods_are_masqueraded_when_the_daemon_does_not,
     pods_have_both_families_at_once,

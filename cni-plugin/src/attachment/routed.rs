@@ -16,8 +16,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hostnet::{Address, Change, LinkIndex, Neighbour, NeighbourState, Route};
 use ipam::Cidr;
+use ipnetwork::IpNetwork;
 
-use super::{Plan, masked, without_detection};
+use super::{Plan, PodAddress, masked, without_detection};
 
 /// The gateway of pods from `subnet` if the config names none: its first address, or a link-local one where the subnet is
 /// so small that all its addresses belong to pods.
@@ -72,6 +73,7 @@ pub fn host(plan: &Plan, link: LinkIndex) -> Vec<Change> {
             address: pod.address,
             mac: Some(plan.pod_mac),
             state: NeighbourState::Reachable,
+            proxy: false,
         }));
     }
     changes
@@ -81,6 +83,32 @@ pub fn host(plan: &Plan, link: LinkIndex) -> Vec<Change> {
 pub fn host_undo(addresses: &[IpAddr], link: LinkIndex) -> Vec<Change> {
     let route = |address: &IpAddr| Change::DeleteRoute(Route::direct((*address).into(), link));
     addresses.iter().map(route).collect()
+}
+
+/// What the host answers for on a bridge, to whose pods a routed pod of the same subnet looks like one of them. For IPv4 one
+/// setting of the bridge is enough (`proxy_arp`).
+pub fn proxies(addresses: impl IntoIterator<Item = IpAddr>, bridge: LinkIndex) -> Vec<Neighbour> {
+    let addresses = addresses.into_iter().filter(IpAddr::is_ipv6);
+    addresses
+        .map(|address| Neighbour::proxy(bridge, address))
+        .collect()
+}
+
+/// The pods among what the host routes to, as far as they are in the subnets of `plan`.
+pub fn pods_in_subnet<'a>(plan: &'a Plan, routes: &'a [Route]) -> impl Iterator<Item = IpAddr> {
+    let is_host = |to: IpNetwork| to.prefix() == IpNetwork::from(to.ip()).prefix();
+    let to_pods = routes.iter().filter(move |route| {
+        is_host(route.destination)
+            && route.table == Route::MAIN_TABLE
+            && route.gateway.is_none()
+            && route.link.is_some()
+    });
+    let subnets = || plan.addresses.iter().map(PodAddress::network);
+    to_pods
+        .map(|route| route.destination.ip())
+        .filter(move |address| subnets().any(|subnet| subnet.contains(*address)))
+        // The kernel routes the address that every host end has, too.
+        .filter(|address| plan.gateways().all(|gateway| gateway != *address))
 }
 
 /// The gateways, each once.

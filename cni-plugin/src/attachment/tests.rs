@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::conf::{BridgeConf, OtherAddresses};
 use super::name::{BRIDGE_ALIAS, mac_of};
 use super::*;
-use hostnet::{Link, LinkName};
+use hostnet::{Link, LinkName, Neighbour};
 
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -391,4 +391,38 @@ fn an_isolated_port_is_told_so() {
         words(&bridge::port(&conf, &plan(24), LinkIndex(9))),
         ["set link 9 alias \"loden:cbr0/c1/eth0 default/web-0\" isolated on"]
     );
+}
+
+#[test]
+fn a_new_bridge_is_told_of_the_routed_pods_before_it() {
+    let plan = Plan {
+        addresses: vec![PodAddress {
+            address: address("fd00:0:0:1::9"),
+            prefix: 64,
+            gateway: Some(address("fd00:0:0:1::1")),
+        }],
+        ..plan(24)
+    };
+    let link = LinkIndex(9);
+    let to = |text: &str| Route::direct(text.parse().unwrap(), link);
+    let routes = [
+        to("fd00:0:0:1::2/128"),
+        to("fd00:0:0:1::1/128"),
+        to("fd00:0:0:1::/64"),
+        to("fd00:0:0:2::2/128"),
+        to("10.244.1.7/32"),
+        Route::via(
+            "fd00:0:0:1::3/128".parse().unwrap(),
+            address("fe80::1"),
+            link,
+        ),
+        Route {
+            table: 100,
+            ..to("fd00:0:0:1::4/128")
+        },
+    ];
+    let pods: Vec<_> = routed::pods_in_subnet(&plan, &routes).collect();
+    assert_eq!(pods, [address("fd00:0:0:1::2")]);
+    let proxies = routed::proxies([pods[0], address("10.244.1.7")], LinkIndex(3));
+    assert_eq!(proxies, [Neighbour::proxy(LinkIndex(3), pods[0])]);
 }

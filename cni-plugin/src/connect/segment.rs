@@ -1,12 +1,19 @@
 //! The bridge that pods share: made or found, and given what it lacks.
 
-use hostnet::{Address, Change, Link, Netlink, sysctl};
+use std::net::IpAddr;
+
+use hostnet::{
+    Address, AddressFamily, Change, Link, Neighbour, Netlink, Route, RouteFilter, sysctl,
+};
 
 use super::guard;
 use crate::attachment::conf::{BridgeConf, OtherAddresses};
-use crate::attachment::{Plan, bridge};
+use crate::attachment::{Plan, bridge, routed};
 use crate::protocol::Error;
 use crate::protocol::result::Interface;
+
+/// The bridge of flannel's config, which routed pods have to get on with.
+const USUAL_BRIDGE: &str = "cni0";
 
 /// The bridge with all it needs; made if need be. One that another ADD made in the meantime is as good.
 pub(super) fn ensure(
@@ -33,8 +40,16 @@ pub(super) fn ensure(
     let mut changes = Vec::new();
     if bridge::is_unfinished(&bridge) {
         guard(&conf.name)?;
-        if one_segment {
-            share(&conf.name)?;
+        if one_segment && share(&conf.name, plan)? {
+            let routes = host.routes(&RouteFilter {
+                family: Some(AddressFamily::Ipv6),
+                table: Some(Route::MAIN_TABLE),
+                ..RouteFilter::default()
+            });
+            let routes = routes.map_err(Error::Netlink)?;
+            let before = routed::pods_in_subnet(plan, &routes);
+            let proxies = routed::proxies(before, bridge.index);
+            changes.extend(proxies.into_iter().map(Change::ReplaceNeighbour));
         }
         changes.push(Change::SetLink(bridge::finish(bridge.index, plan.mtu)));
     }
@@ -83,13 +98,43 @@ fn a_bridge(link: Link) -> Result<Link, Error> {
 }
 
 /// Lets the host answer on the bridge for pods that are not on it: to bridged pods the whole subnet looks like
-/// one segment, but routed pods of the same host have their own links.
-pub(super) fn share(bridge: &str) -> Result<(), Error> {
-    if set_if_there(&format!("net/ipv4/conf/{bridge}/proxy_arp"), "1")? {
-        // Otherwise each answer is held back for up to 0.8 s.
-        set_if_there(&format!("net/ipv4/neigh/{bridge}/proxy_delay"), "0")?;
+/// one segment, but routed pods of the same host have their own links. Tells whether the host must be told of each
+/// such pod, which is so for IPv6.
+fn share(bridge: &str, plan: &Plan) -> Result<bool, Error> {
+    if !set_if_there(&format!("net/ipv4/conf/{bridge}/proxy_arp"), "1")? {
+        return Ok(false);
     }
-    Ok(())
+    // Otherwise each answer is held back for up to 0.8 s.
+    set_if_there(&format!("net/ipv4/neigh/{bridge}/proxy_delay"), "0")?;
+    let v6 = plan.addresses.iter().any(|pod| pod.address.is_ipv6());
+    if v6 {
+        set_if_there(&format!("net/ipv6/conf/{bridge}/proxy_ndp"), "1")?;
+        set_if_there(&format!("net/ipv6/neigh/{bridge}/proxy_delay"), "0")?;
+    }
+    Ok(v6)
+}
+
+/// Lets the host answer on the bridge of flannel's config, if it is there, for a routed pod: what it must be told of it.
+pub(super) fn answer_for(host: &mut Netlink, plan: &Plan) -> Result<Vec<Neighbour>, Error> {
+    if !share(USUAL_BRIDGE, plan)? {
+        return Ok(Vec::new());
+    }
+    let addresses = plan.addresses.iter().map(|pod| pod.address);
+    proxies(host, addresses)
+}
+
+/// What the host may answer for on that bridge.
+pub(super) fn proxies(
+    host: &mut Netlink,
+    addresses: impl Iterator<Item = IpAddr>,
+) -> Result<Vec<Neighbour>, Error> {
+    let mut addresses = addresses.filter(IpAddr::is_ipv6).peekable();
+    if addresses.peek().is_none() {
+        return Ok(Vec::new());
+    }
+    let bridge = host.link_by_name(USUAL_BRIDGE).map_err(Error::Netlink)?;
+    let proxies = bridge.map(|bridge| routed::proxies(addresses, bridge.index));
+    Ok(proxies.unwrap_or_default())
 }
 
 /// The bridge in the result.

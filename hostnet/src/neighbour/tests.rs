@@ -5,12 +5,13 @@ use crate::change::{Change, tests::only_message};
 
 proptest! {
     #[test]
-    fn a_neighbour_reads_as_it_was_written(link: u32, address: IpAddr, mac: Option<[u8; 6]>, state: u16) {
+    fn a_neighbour_reads_as_it_was_written(link: u32, address: IpAddr, mac: Option<[u8; 6]>, state: u16, proxy: bool) {
         let neighbour = Neighbour {
             link: LinkIndex(link),
             address,
             mac: mac.map(Mac),
             state: NeighbourState::from_wire(state),
+            proxy,
         };
         let (_, _, payload) = only_message(&Change::ReplaceNeighbour(neighbour.clone()));
         prop_assert_eq!(Neighbour::decode(&payload), Some(neighbour));

@@ -217,6 +217,44 @@ pub(crate) fn pods_of_one_host_talk_whatever_their_kind() -> Result<()> {
     pods.into_iter().try_for_each(Pod::delete)
 }
 
+/// Whichever kind comes first, and after the ones that had the addresses before have gone.
+pub(crate) fn pods_of_one_host_talk_by_ipv6_whatever_their_kind() -> Result<()> {
+    let (_lab, host) = host()?;
+    scene::give_subnet(&host, scene::DUAL_STACK_ENV)?;
+    let (routed, bridge) = (alone(&routed()), alone(&bridge()));
+    let attach = |name: &str, conflist: &str| host.pod_spec(name).conflist(conflist).attach();
+    let proxies = || host.sh("ip -6 neigh show proxy");
+    for turn in 0..2 {
+        let pods = [
+            attach("routed-1", &routed)?,
+            attach("bridged-1", &bridge)?,
+            attach("bridged-2", &bridge)?,
+            attach("routed-2", &routed)?,
+        ];
+        let mut addresses = Vec::new();
+        for pod in &pods {
+            let v6 = pod.addresses().into_iter().find(IpAddr::is_ipv6);
+            addresses.push(v6.context("no IPv6")?);
+        }
+        for (from, own) in pods.iter().zip(&addresses) {
+            for (to, &address) in pods.iter().zip(&addresses) {
+                if from.name() != to.name() {
+                    from.ping(&address)?;
+                    let seen = from.tcp_echo_at(to, address)?;
+                    ensure!(seen.ip() == *own, "{own} appears as {seen}");
+                }
+            }
+        }
+        // The bridge was made between the two routed ones, in the first turn.
+        let known = proxies()?;
+        ensure!(known.lines().count() == 2, "in turn {turn}: {known}");
+        pods.into_iter().try_for_each(Pod::delete)?;
+        let left = proxies()?;
+        ensure!(left.is_empty(), "in turn {turn}: {left}");
+    }
+    Ok(())
+}
+
 pub(crate) fn pods_and_their_host_talk() -> Result<()> {
     let (_lab, hosts) = both()?;
     for (host, plugin) in hosts {
