@@ -1,6 +1,5 @@
 //! Two hosts with a pod each, what is done to the first of them, and the comparison with how it was before.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::table::{Backend, Damage, Family, Outcome, trials};
 use crate::uplink;
 
 /// How long a repair may take. It takes milliseconds; a busy machine may need more.
-pub(crate) const REPAIR: Duration = Duration::from_secs(10);
+pub(crate) const REPAIR: Duration = Duration::from_secs(30);
 
 /// The stage of one backend.
 pub(crate) struct Scene {
@@ -25,12 +24,7 @@ pub(crate) struct Scene {
     pub(crate) pods: [Pod; 2],
     before: State,
     leases: [Lease; 2],
-    /// How often each kind of object was damaged since the daemon started.
-    damaged: BTreeMap<(&'static str, Family), usize>,
 }
-
-/// What is damaged more often within a minute counts as contested, and is mended later and later.
-const BAD_LUCK: usize = 4;
 
 /// All that must be as before.
 struct State {
@@ -46,9 +40,6 @@ pub(crate) fn run(backend: Backend, course: &mut Course) -> Result<()> {
     for (name, family, damage) in trials(backend) {
         if !course.wants(&name) {
             continue;
-        }
-        if let Some(damage) = &damage {
-            scene.rest(damage.object, family)?;
         }
         course.run(&name, || match &damage {
             Some(damage) => scene.inflict(damage, family),
@@ -89,31 +80,9 @@ impl Scene {
             pods,
             before,
             leases,
-            damaged: BTreeMap::new(),
         };
         scene.pods_talk()?;
         Ok(scene)
-    }
-
-    /// Before one object is damaged too often: a new daemon knows of no quarrel.
-    fn rest(&mut self, object: &'static str, family: Family) -> Result<()> {
-        // The rules of both families are one object.
-        let family = if object == "firewall" {
-            Family::Ipv4
-        } else {
-            family
-        };
-        let count = self.damaged.entry((object, family)).or_default();
-        *count += 1;
-        if *count <= BAD_LUCK {
-            return Ok(());
-        }
-        self.damaged.clear();
-        self.damaged.insert((object, family), 1);
-        let daemon = &mut self.nodes[0].daemon;
-        daemon.restart()?;
-        daemon.wait_ready()?;
-        self.wait_whole()
     }
 
     fn inflict(&self, damage: &Damage, family: Family) -> Result<()> {
@@ -202,7 +171,6 @@ impl Scene {
         )?;
         a.daemon.restart()?;
         a.daemon.wait_ready()?;
-        self.damaged.clear();
         self.wait_whole()
     }
 
