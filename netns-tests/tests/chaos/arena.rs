@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use netns_tests::{Cluster, Endpoint, Lease, NetConf, Node, Pod, Traffic, eventually};
 
 use crate::expected::{Backend, for_peers, part};
@@ -48,6 +48,23 @@ pub(crate) struct Arena {
 }
 
 impl Member {
+    /// Does what a service manager does: starts the daemon again that could not do its work. One that starts while the uplink is
+    /// just being flapped ends so.
+    fn supervise(&mut self) -> Result<()> {
+        let daemon = &mut self.node.daemon;
+        if daemon.is_running()? {
+            return Ok(());
+        }
+        let (name, status) = (self.node.host.name(), daemon.wait_end()?);
+        ensure!(
+            status.code() == Some(1),
+            "the daemon of {name} ended with {status}, which is no reason to start it again"
+        );
+        println!("  the daemon of {name} is started again");
+        daemon.restart()?;
+        bail!("the daemon of {name} has just been started again")
+    }
+
     /// What was its own at first, with the VTEP's MACs that it tells its peers now. A daemon that starts takes over the device it finds
     /// with the MAC it finds.
     fn own_under(&self, lease: &Lease) -> BTreeSet<String> {
@@ -225,7 +242,11 @@ impl Arena {
             self.is_settled()
         });
         settled.with_context(|| self.tale())?;
-        self.everybody_talks().with_context(|| self.tale())?;
+        // The first packets over a cable just mended may be lost.
+        let talk = eventually("every pair of pods talks", SETTLED, || {
+            self.everybody_talks()
+        });
+        talk.with_context(|| self.tale())?;
         self.history.clear();
         Ok(())
     }
@@ -240,10 +261,7 @@ impl Arena {
         );
         for member in &mut self.members {
             let name = member.node.host.name().to_owned();
-            ensure!(
-                member.node.daemon.is_running()?,
-                "the daemon of {name} ended"
-            );
+            member.supervise()?;
             let address = member.node.host.ipv4().to_string();
             let of_others = leases.iter().filter(|lease| lease.public_ip() != address);
             let wanted = for_peers(self.backend, of_others);
