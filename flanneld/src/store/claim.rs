@@ -289,7 +289,9 @@ impl Known {
         self.written.contains(record)
             || record == desired
             || bare && of_us()
-            || older && (of_us() || self.past.contains(record))
+            || older && of_us()
+            // A lease that an operator made a reservation may say what we said then.
+            || (older || entry.is_reservation()) && self.past.contains(record)
     }
 }
 

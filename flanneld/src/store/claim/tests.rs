@@ -295,6 +295,18 @@ fn a_key_that_an_operator_reserved_for_us_is_ours() {
 }
 
 #[test]
+fn a_lease_of_ours_that_an_operator_copied_into_a_reservation_is_ours() {
+    let mut known = Known::new(record(1));
+    known.confirm(&record(1), 3);
+    known.confirm(&record(2), 4);
+    let mut copied = lease("10.1.32.0-20", &record(1), 7);
+    let stands = |entry: &Entry| known.standing(Some(entry), &record(2));
+    assert!(matches!(stands(&copied), Standing::Foreign(_)));
+    copied.grant = 0;
+    assert_eq!(stands(&copied), Standing::Ours);
+}
+
+#[test]
 fn what_a_backup_brings_back_is_ours_if_we_wrote_it() {
     let mut known = Known::new(record(1));
     known.confirm(&record(1), 6);

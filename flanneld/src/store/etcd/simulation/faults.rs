@@ -1,6 +1,6 @@
 //! What may happen in a schedule.
 
-use ipam::LeaseBackend;
+use ipam::{LeaseBackend, LeaseRecord};
 
 use super::model::{By, Millis};
 use super::run::{Host, Schedule};
@@ -189,10 +189,15 @@ impl Schedule {
                     Some(host) => &host.record,
                     None => &stranger,
                 };
+                // As an operator writes it, who knows nothing of MACs.
+                let record = LeaseRecord {
+                    public: record.public,
+                    backend: LeaseBackend::Unnamed,
+                };
                 let conf = &self.hosts[for_host % self.hosts.len()].conf;
-                let free = free_key(&world.model, conf, record, &mut self.random);
+                let free = free_key(&world.model, conf, &record, &mut self.random);
                 if let Some(key) = free {
-                    world.model.write(&plain(key, record, 0), By::Other);
+                    world.model.write(&plain(key, &record, 0), By::Other);
                 }
             }
             Fault::Renew { host, seconds } => {
