@@ -31,6 +31,8 @@ pub struct Args {
     #[arg(
         long,
         value_delimiter = ',',
+        action = ArgAction::Set,
+        num_args = 1,
         default_value = "http://127.0.0.1:4001,http://127.0.0.1:2379"
     )]
     pub etcd_endpoints: Vec<String>,
@@ -92,7 +94,7 @@ pub struct Args {
     #[arg(long, default_value = "flannel.alpha.coreos.com")]
     pub kube_annotation_prefix: String,
     /// Address on which health is served
-    #[arg(long, default_value = "0.0.0.0")]
+    #[arg(long, value_parser = any_address, default_value = "0.0.0.0")]
     pub healthz_ip: std::net::IpAddr,
     /// Port on which health is served; 0 serves none
     #[arg(long, default_value_t = 0)]
@@ -117,12 +119,17 @@ pub struct Args {
     pub version: bool,
     /// How much is logged: 0 changes and what is wrong, 1 also what is being done, 2 and more everything
     #[arg(long = "v", default_value_t = 0)]
-    pub verbosity: u8,
+    pub verbosity: u32,
     /// Accepted for flannel's sake, without effect
     #[arg(long, hide = true, default_value = "")]
     pub vmodule: String,
     /// Accepted for flannel's sake, without effect
-    #[arg(long, hide = true, default_value = "")]
+    #[arg(
+        long = "log_backtrace_at",
+        alias = "log-backtrace-at",
+        hide = true,
+        default_value = ""
+    )]
     pub log_backtrace_at: String,
 }
 
@@ -194,8 +201,20 @@ impl Invocation {
     }
 }
 
+/// The empty text stands for every address, as in Go.
+fn any_address(text: &str) -> Result<std::net::IpAddr, std::net::AddrParseError> {
+    if text.is_empty() {
+        return Ok(Ipv4Addr::UNSPECIFIED.into());
+    }
+    text.parse()
+}
+
 fn flag_of_variable(rest: &str) -> String {
-    rest.to_ascii_lowercase().replace('_', "-")
+    match rest {
+        // The one flag with underscores in its name.
+        "LOG_BACKTRACE_AT" => "log_backtrace_at".to_owned(),
+        _ => rest.to_ascii_lowercase().replace('_', "-"),
+    }
 }
 
 fn optional<T>(text: &str) -> Result<OptionalArg<T>, T::Err>
@@ -209,127 +228,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(words: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, clap::Error> {
-        Invocation::read(
-            words.iter().map(|w| (*w).to_owned()),
-            variables
-                .iter()
-                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned())),
-        )
-    }
-
-    #[test]
-    fn defaults_are_flannels() {
-        let args = read(&[], &[]).unwrap().args;
-        assert_eq!(
-            args.etcd_endpoints,
-            ["http://127.0.0.1:4001", "http://127.0.0.1:2379"]
-        );
-        assert_eq!(args.etcd_prefix, "/coreos.com/network");
-        assert_eq!(args.subnet_file, PathBuf::from("/run/flannel/subnet.env"));
-        assert_eq!(args.public_ip, OptionalArg(None));
-        assert!(!args.ip_masq && args.iptables_forward_rules && args.set_node_network_unavailable);
-    }
-
-    #[test]
-    fn the_line_of_flannels_own_unit_file_is_read() {
-        let args = read(
-            &[
-                "-etcd-endpoints=https://a:2379,https://b:2379",
-                "-etcd-prefix",
-                "/x",
-                "-ip-masq",
-                "-iface=eth1",
-                "--iface",
-                "eth0",
-            ],
-            &[],
-        )
-        .unwrap()
-        .args;
-        assert_eq!(args.etcd_endpoints, ["https://a:2379", "https://b:2379"]);
-        assert_eq!(args.etcd_prefix, "/x");
-        assert_eq!(args.iface, ["eth1", "eth0"]);
-        assert!(args.ip_masq);
-    }
-
-    #[test]
-    fn a_later_flag_wins_and_booleans_take_gos_words() {
-        let args = read(
-            &[
-                "--etcd-prefix=/a",
-                "--etcd-prefix=/b",
-                "--ip-masq=T",
-                "--ip-masq=0",
-            ],
-            &[],
-        )
-        .unwrap()
-        .args;
-        assert_eq!(args.etcd_prefix, "/b");
-        assert!(!args.ip_masq);
-    }
-
-    #[test]
-    fn variables_stand_in_for_flags_that_are_absent() {
-        let variables = [
-            ("FLANNELD_ETCD_PREFIX", "/env"),
-            ("FLANNELD_IFACE", "eth9"),
-            ("FLANNELD_IP_MASQ", "true"),
-            ("HOME", "/"),
-        ];
-        let args = read(&["--etcd-prefix=/line"], &variables).unwrap().args;
-        assert_eq!(args.etcd_prefix, "/line");
-        assert_eq!(args.iface, ["eth9"]);
-        assert!(args.ip_masq);
-    }
-
-    #[test]
-    fn an_empty_variable_is_no_variable_and_a_bad_one_only_warns() {
-        let got = read(
-            &[],
-            &[
-                ("FLANNELD_PUBLIC_IP", ""),
-                ("FLANNELD_HEALTHZ_PORT", "many"),
-                ("FLANNELD_NONSENSE", "1"),
-            ],
-        )
-        .unwrap();
-        assert_eq!(got.args.public_ip, OptionalArg(None));
-        assert_eq!(got.args.healthz_port, 0);
-        assert_eq!(got.warnings.len(), 2);
-        assert!(
-            got.warnings[0].contains("FLANNELD_HEALTHZ_PORT"),
-            "{:?}",
-            got.warnings
-        );
-    }
-
-    #[test]
-    fn an_unknown_flag_is_refused_by_name() {
-        let error = read(&["-etcd-prefixx=/x"], &[]).unwrap_err().to_string();
-        assert!(error.contains("--etcd-prefixx"), "{error}");
-    }
-
-    #[test]
-    fn an_unknown_command_is_refused_by_name() {
-        let error = read(&["statsu"], &[]).unwrap_err().to_string();
-        assert!(error.contains("statsu"), "{error}");
-    }
-
-    #[test]
-    fn a_bad_address_is_refused() {
-        assert!(read(&["--public-ip=10.0.0"], &[]).is_err());
-        assert_eq!(
-            read(&["--public-ip=10.0.0.1"], &[])
-                .unwrap()
-                .args
-                .public_ip
-                .0,
-            Some(Ipv4Addr::new(10, 0, 0, 1))
-        );
-    }
-}
+mod tests;

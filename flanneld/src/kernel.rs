@@ -3,10 +3,12 @@
 //! It owns every connection to the kernel. The rest of the daemon hands it a [`Desired`] and watches [`KernelState`]; netlink
 //! notifications and a slow timer only tell it to look.
 
+mod apply;
 mod contest;
 mod news;
 mod observe;
 mod rules;
+mod timers;
 mod worker;
 
 use std::collections::BTreeMap;

@@ -8,7 +8,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// Starts logging. `verbosity` is flannel's `-v`: 0 tells of changes and of what is wrong, 1 also of what is being done,
 /// 2 and more of everything, the libraries' lines too from 3 on.
-pub fn start(verbosity: u8) {
+pub fn start(verbosity: u32) {
     let ours = match verbosity {
         0 => LevelFilter::INFO,
         1 => LevelFilter::DEBUG,

@@ -2,80 +2,48 @@
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use hostnet::nft::{self, Nftables};
-use hostnet::{Change, LinkName, Netlink, Route, Traffic, sysctl};
+use hostnet::nft::Nftables;
+use hostnet::{Netlink, Route, Traffic};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
+use super::apply::{Cause, STEPS_TOLD, tell};
 use super::contest::Ledger;
 use super::news::News;
 use super::rules::Rules;
+use super::timers::Timers;
 use super::{KernelError, KernelState, Order, observe};
 use crate::desired::{Alteration, Desired};
-use crate::reconcile::{self, Action, Object, Observed, Plan, Scope, Step};
+use crate::reconcile::{self, Object, Observed, Plan, Scope};
 
-/// A full comparison is made at least this often, whatever the notifications said.
-const SLOW_COMPARISON: Duration = Duration::from_secs(60);
-/// Of most settings the kernel tells nobody, and they are quickly read.
-const SETTINGS_COMPARISON: Duration = Duration::from_secs(5);
-/// After a refusal the next try comes this soon, then twice as late each time…
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// … up to this.
-const LAST_RETRY: Duration = Duration::from_secs(10);
 /// So many times a comparison may find more to do before it is taken for a quarrel with another program.
 const PASSES: usize = 8;
-/// So many steps are logged one by one; more are counted.
-const STEPS_TOLD: usize = 24;
-
-/// Why a comparison is made, for the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Cause {
-    /// Something else is wanted.
-    Wanted,
-    /// The kernel was changed, or a timer ran out.
-    #[default]
-    Changed,
-}
-
 /// What the orders and timers since the last comparison come to.
 #[derive(Debug, Default)]
-struct Task {
-    cause: Cause,
-    news: News,
-}
-
-/// When to look again without being told.
-#[derive(Debug)]
-struct Timers {
-    comparison: Instant,
-    settings: Instant,
-    /// Of rules kept by iptables, where nobody tells of changes.
-    rules: Option<Instant>,
-    /// The next try after a refusal, and how long to wait after that.
-    retry: Option<(Instant, Duration)>,
-    /// When something contested may be put right again.
-    contested: Option<Instant>,
+pub(super) struct Task {
+    pub(super) cause: Cause,
+    pub(super) news: News,
 }
 
 pub(super) struct Worker {
-    netlink: Netlink,
-    nftables: Nftables,
+    pub(super) netlink: Netlink,
+    pub(super) nftables: Nftables,
     report: watch::Sender<KernelState>,
-    desired: Option<Box<Desired>>,
+    pub(super) desired: Option<Box<Desired>>,
     /// What is different from that by now, not yet brought about.
     pending: Alteration,
     generation: u64,
     /// As it was found when last looked at. What hangs on devices is kept during a comparison only.
-    observed: Observed,
+    pub(super) observed: Observed,
     /// Settings that nobody can change from here: containers have `/proc/sys` read-only.
-    locked: BTreeSet<String>,
+    pub(super) locked: BTreeSet<String>,
     /// What could not be brought in line when last tried.
-    wrong: Scope,
-    rules: Rules,
-    ledger: Ledger,
-    timers: Timers,
+    pub(super) wrong: Scope,
+    pub(super) rules: Rules,
+    pub(super) ledger: Ledger,
+    pub(super) timers: Timers,
     last_trouble: Option<String>,
 }
 
@@ -99,13 +67,7 @@ impl Worker {
             wrong: Scope::ALL,
             rules: Rules::default(),
             ledger: Ledger::default(),
-            timers: Timers {
-                comparison: now + SLOW_COMPARISON,
-                settings: now + SETTINGS_COMPARISON,
-                rules: None,
-                retry: None,
-                contested: None,
-            },
+            timers: Timers::new(now),
             last_trouble: None,
         }
     }
@@ -149,37 +111,6 @@ impl Worker {
                     }
                 }
             }
-        }
-    }
-
-    /// What has to be looked at because its time has come.
-    fn due(&mut self, now: Instant, task: &mut Task) {
-        let timers = &mut self.timers;
-        let scope = &mut task.news.scope;
-        if timers.comparison <= now {
-            timers.comparison = now + SLOW_COMPARISON;
-            *scope = Scope::ALL;
-        }
-        if timers.settings <= now {
-            timers.settings = now + SETTINGS_COMPARISON;
-            scope.settings = true;
-        }
-        let period = self.rules.period(self.desired.as_deref());
-        if timers.rules.is_some_and(|at| at <= now) {
-            scope.firewall = true;
-        }
-        if scope.firewall || timers.rules.is_none() {
-            timers.rules = period.map(|period| now + period);
-        }
-        if timers.retry.is_some_and(|(at, _)| at <= now) {
-            *scope = scope.and(self.wrong);
-        }
-        if timers.contested.is_some_and(|at| at <= now) {
-            timers.contested = None;
-            *scope = Scope::ALL;
-        }
-        for object in self.ledger.settle(now) {
-            info!("{object} is left alone again");
         }
     }
 
@@ -306,24 +237,6 @@ impl Worker {
         }
     }
 
-    fn plan_next(&mut self, scope: Scope, in_line: bool, withheld: &BTreeSet<Object>) {
-        let now = Instant::now();
-        let held = withheld
-            .iter()
-            .filter_map(|object| self.ledger.held_until(object, now));
-        self.timers.contested = held.chain(self.timers.contested).min();
-        if in_line {
-            self.wrong = self.wrong.without(scope);
-            if self.wrong == Scope::NOTHING {
-                self.timers.retry = None;
-            }
-            return;
-        }
-        self.wrong = self.wrong.and(scope);
-        let wait = self.timers.retry.map_or(FIRST_RETRY, |(_, wait)| wait);
-        self.timers.retry = Some((now + wait, (wait * 2).min(LAST_RETRY)));
-    }
-
     fn look(
         &mut self,
         desired: &Desired,
@@ -356,75 +269,6 @@ impl Worker {
         Ok(())
     }
 
-    /// Does the steps, all of those that can be done.
-    fn apply(&mut self, desired: &Desired, plan: &Plan) -> Outcome {
-        let mut outcome = Outcome::default();
-        let (steps, changes): (Vec<&Step>, Vec<Change>) = plan
-            .steps
-            .iter()
-            .filter_map(|step| Some((step, step.change()?)))
-            .unzip();
-        let mut failed = BTreeSet::new();
-        if let Err(refusals) = self.netlink.apply(&changes) {
-            for refusal in &refusals {
-                // What is already gone, or came back in the meantime, the next comparison sees.
-                if refusal.is_not_found() {
-                    continue;
-                }
-                failed.insert(refusal.index);
-                match changes.get(refusal.index) {
-                    Some(Change::SetLink(change)) if change.vxlan.is_some() => {
-                        if let LinkName::Index(index) = change.link {
-                            self.observed.unalterable.insert(index);
-                        }
-                    }
-                    _ => outcome.refuse(refusal.to_string()),
-                }
-            }
-        }
-        let made = steps.iter().enumerate();
-        let made = made.filter(|(position, _)| !failed.contains(position));
-        outcome
-            .done
-            .extend(made.map(|(_, step)| step.object.clone()));
-        for step in &plan.steps {
-            let result = match &step.action {
-                Action::Kernel(_) => continue,
-                Action::Sysctl { path, value } => match sysctl::write(path, value) {
-                    Err(error) if error.is_locked() => {
-                        warn!("{error}; going on without it");
-                        self.locked.insert(path.clone());
-                        continue;
-                    }
-                    other => other.map(drop).map_err(|error| error.to_string()),
-                },
-                Action::Firewall => self
-                    .nftables
-                    .replace(&desired.firewall)
-                    .map_err(|error| error.to_string()),
-                Action::DeleteTables(tables) => self
-                    .delete_tables(tables)
-                    .map_err(|error| error.to_string()),
-                Action::Iptables(restore) => {
-                    self.rules.write(restore).map_err(|error| error.to_string())
-                }
-            };
-            match result {
-                Ok(()) => drop(outcome.done.insert(step.object.clone())),
-                Err(error) => outcome.refuse(error),
-            }
-        }
-        outcome
-    }
-
-    fn delete_tables(&mut self, tables: &[(nft::Family, String)]) -> Result<(), nft::Error> {
-        let tables: Vec<_> = tables
-            .iter()
-            .map(|(family, name)| (*family, name.as_str()))
-            .collect();
-        self.nftables.delete(&tables)
-    }
-
     fn tell_state(&mut self, trouble: Option<String>) {
         self.tell_trouble(trouble.clone());
         let contested = self.ledger.contested();
@@ -455,46 +299,5 @@ impl Worker {
             _ => {}
         }
         self.last_trouble = trouble;
-    }
-}
-
-impl Timers {
-    fn next(&self) -> Instant {
-        let retry = self.retry.map(|(at, _)| at);
-        let others = retry.into_iter().chain(self.contested).chain(self.rules);
-        others.fold(self.comparison.min(self.settings), Instant::min)
-    }
-}
-
-/// What became of the steps of a plan.
-#[derive(Debug, Default)]
-struct Outcome {
-    done: BTreeSet<Object>,
-    refused: Option<String>,
-}
-
-impl Outcome {
-    fn refuse(&mut self, reason: String) {
-        self.refused = Some(match self.refused.take() {
-            None => reason,
-            Some(before) => format!("{before}; {reason}"),
-        });
-    }
-}
-
-/// A step after a lease changed is told with the lease; a repair is news of its own.
-fn tell(steps: &[Step], cause: Cause) {
-    for step in steps.iter().take(STEPS_TOLD) {
-        match cause {
-            Cause::Wanted => debug!("{step}"),
-            Cause::Changed => warn!("repaired: {step}"),
-        }
-    }
-    if steps.len() > STEPS_TOLD {
-        let more = steps.len() - STEPS_TOLD;
-        match cause {
-            Cause::Wanted => debug!("… and {more} steps more"),
-            Cause::Changed => warn!("… and {more} repairs more"),
-        }
     }
 }

@@ -208,6 +208,8 @@ pub(crate) fn a_changed_uplink_is_followed() -> Result<()> {
         ensure!(file.contains("FLANNEL_MTU=1350\n"), "{file}");
         Ok(())
     })?;
+    a.daemon
+        .wait_log("get an MTU of 1350 bytes; those that are there keep 1450")?;
 
     a.host.sh("ip address del 192.0.2.11/24 dev eth0 && ip address add 192.0.2.77/24 dev eth0 && ip route replace default via 192.0.2.1")?;
     eventually("the peer follows the address", FOLLOW, || {

@@ -1,0 +1,304 @@
+//! The daemon once it has a lease: takes in what changes, hands on what is wanted, and says when the node is ready.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ipam::{Cidr, HostNetwork, LeaseKey, LeaseRecord, NetConf, PerFamily, SubnetEnv, Subnets};
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+use super::Settings;
+use super::tell::{tell_change, tell_mtu, tell_own, tell_unreadable, tell_uplink};
+use crate::desired::{Alteration, Hop};
+use crate::firewall::mode::Keeping;
+use crate::kernel::Kernel;
+use crate::leases::{Change, Leases};
+use crate::network::claims::Claims;
+use crate::network::peers::Skipped;
+use crate::network::{self, Network};
+use crate::notify;
+use crate::store::{OwnEvent, OwnLease, PeerEvent};
+use crate::uplink::{Uplink, UplinkError};
+
+/// So many changed leases are taken in one by one.
+const SINGLY: usize = 64;
+
+/// The daemon once it has a lease.
+pub(super) struct Node {
+    settings: Settings,
+    conf: NetConf,
+    network: Network,
+    firewall: Keeping,
+    kernel: Kernel,
+    own: Subnets,
+    /// What our lease tells the others; the store publishes it anew when it changes.
+    record: watch::Sender<LeaseRecord>,
+    leases: Leases,
+    /// What they claim, as far as it has been handed to the kernel thread.
+    claims: Claims,
+    /// The leases left out and why, as last logged.
+    skipped: BTreeMap<LeaseKey, String>,
+    /// The number of what the kernel thread was last told to want.
+    wanted: Option<u64>,
+    /// What the subnet file says since the kernel was last found in line.
+    ready_env: Option<SubnetEnv>,
+    /// What this node was before, until what may be left of that is gone.
+    pub(super) former: Former,
+    /// Whom to tell that the network works.
+    pub(super) ready: Option<watch::Sender<bool>>,
+}
+
+/// The networks and subnets that the subnet file names when the daemon starts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Former {
+    networks: Vec<Cidr>,
+    pub(super) subnets: Subnets,
+    /// What pods that are there have been given.
+    mtu: Option<u32>,
+}
+
+impl Former {
+    pub(super) fn read(path: &Path) -> Self {
+        Self {
+            networks: SubnetEnv::previous_networks(path),
+            subnets: SubnetEnv::previous_subnets(path),
+            mtu: SubnetEnv::read(path).ok().map(|before| before.mtu),
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn new(
+        settings: Settings,
+        conf: NetConf,
+        network: Network,
+        firewall: Keeping,
+        kernel: Kernel,
+        own: &OwnLease,
+        record: watch::Sender<LeaseRecord>,
+    ) -> Self {
+        let mut leases = Leases::default();
+        leases.set_own(own.key);
+        Self {
+            settings,
+            conf,
+            network,
+            firewall,
+            kernel,
+            own: own.key.subnets(),
+            record,
+            leases,
+            claims: Claims::default(),
+            skipped: BTreeMap::new(),
+            wanted: None,
+            ready_env: None,
+            former: Former::default(),
+            ready: None,
+        }
+    }
+
+    pub(super) async fn run(
+        &mut self,
+        mut own: mpsc::Receiver<OwnEvent>,
+        mut peers: mpsc::Receiver<PeerEvent>,
+        mut uplinks: watch::Receiver<Result<Uplink, UplinkError>>,
+    ) {
+        let mut state = self.kernel.state();
+        loop {
+            tokio::select! {
+                event = peers.recv() => {
+                    let Some(event) = event else { return };
+                    self.on_peers(event, &mut peers);
+                }
+                event = own.recv() => {
+                    let Some(event) = event else { return };
+                    tell_own(&event);
+                }
+                Ok(()) = uplinks.changed() => {
+                    let uplink = uplinks.borrow_and_update().clone();
+                    self.on_uplink(uplink);
+                }
+                changed = state.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let now = state.borrow_and_update();
+                    if now.in_line && self.wanted.is_some_and(|wanted| now.generation >= wanted) {
+                        drop(now);
+                        self.be_ready();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes this event and all that wait behind it, and hands the outcome to the kernel thread once.
+    fn on_peers(&mut self, first: PeerEvent, more: &mut mpsc::Receiver<PeerEvent>) {
+        let first_time = !self.leases.known();
+        let mut changes = Vec::new();
+        let mut next = Some(first);
+        while let Some(event) = next {
+            tell_unreadable(&event);
+            changes.extend(self.leases.apply(event));
+            next = more.try_recv().ok();
+        }
+        for change in &changes {
+            tell_change(change);
+        }
+        if !self.leases.known() {
+            return;
+        }
+        // Of many changes at once the whole is the quicker way.
+        if first_time || changes.len() > SINGLY || !self.take_singly(&changes) {
+            self.claims = Claims::of(self.leases.peers());
+            self.desire();
+        }
+    }
+
+    /// Hands on what each change comes to by itself. Returns whether none of them had to do with other leases.
+    fn take_singly(&mut self, changes: &[Change]) -> bool {
+        let mut alteration = Alteration::default();
+        let mut alone = Vec::new();
+        for change in changes {
+            let Some(taken) = self.claims.take(change, &self.network, &self.own) else {
+                return false;
+            };
+            alteration.extend(taken.alteration);
+            alone.push((taken.key, taken.skipped));
+        }
+        for (key, skipped) in alone {
+            let mut now = self.skipped.clone();
+            now.remove(&key);
+            now.extend(reasons(&skipped));
+            self.tell_skipped(now);
+        }
+        if !alteration.is_empty() {
+            self.wanted = Some(self.kernel.alter(alteration));
+        }
+        true
+    }
+
+    /// The uplink is another one, or has changed. Without one everything stays as it is.
+    fn on_uplink(&mut self, uplink: Result<Uplink, UplinkError>) {
+        let network = uplink
+            .map_err(|error| error.to_string())
+            .and_then(|uplink| {
+                tell_uplink(&uplink);
+                let network = self.network.over(&self.conf, &uplink);
+                network
+                    .map(|network| (network, uplink))
+                    .map_err(|error| error.to_string())
+            });
+        let (network, uplink) = match network {
+            Ok(found) => found,
+            Err(reason) => {
+                error!("the uplink cannot be used, nothing is changed until it can: {reason}");
+                return;
+            }
+        };
+        tell_mtu(self.network.pod_mtu(), network.pod_mtu());
+        self.network = network;
+        self.record.send_replace(self.network.record(&uplink));
+        // Written anew when the kernel has followed.
+        self.ready_env = None;
+        if self.leases.known() {
+            self.desire();
+        }
+    }
+
+    /// Hands what is wanted now to the kernel thread.
+    fn desire(&mut self) {
+        let (mut desired, skipped) = self.network.desired(Some(&self.own), self.leases.peers());
+        self.tell_skipped(reasons(&skipped).collect());
+        let former = self.former.networks.iter().copied();
+        desired.former = former.map(network::as_network).collect();
+        let sizes = self.former.subnets.each();
+        let sizes = sizes.map(|subnet: Cidr| (subnet.is_v4(), subnet.prefix()));
+        desired.subnet_sizes.extend(sizes);
+        if self.settings.blackhole {
+            let own = self.own.each::<Cidr>().map(network::as_network);
+            let caught = own.map(|subnet| (subnet, Hop::Blackhole));
+            desired.routes.extend(caught);
+        }
+        self.firewall
+            .add_to(&mut desired, &self.conf.networks, &self.own);
+        let mut forward = |setting: &str| {
+            desired.sysctls.insert(setting.to_owned(), "1".to_owned());
+        };
+        if self.conf.networks.v4.is_some() {
+            forward("net/ipv4/ip_forward");
+        }
+        if self.conf.networks.v6.is_some() {
+            forward("net/ipv6/conf/all/forwarding");
+        }
+        self.wanted = Some(self.kernel.desire(desired));
+    }
+
+    /// One warning for each lease that is left out, and again only when the reason changes.
+    fn tell_skipped(&mut self, now: BTreeMap<LeaseKey, String>) {
+        for (key, reason) in &now {
+            if self.skipped.get(key) != Some(reason) {
+                warn!("the lease {} is left out: {reason}", network::describe(key));
+            }
+        }
+        self.skipped = now;
+    }
+
+    /// The network works: tells the CNI program, and the first time the service manager.
+    fn be_ready(&mut self) {
+        let env = self.subnet_env();
+        if self.ready_env.as_ref() == Some(&env) {
+            return;
+        }
+        if let Err(error) = env.write_atomic(&self.settings.subnet_file) {
+            error!("pods cannot be attached: {error}");
+            return;
+        }
+        let mtu = env.mtu;
+        self.ready_env = Some(env);
+        // What was left of it is gone, so from now on it is no more ours than anybody's.
+        let former = std::mem::take(&mut self.former);
+        if let Some(before) = former.mtu {
+            tell_mtu(before, mtu);
+        }
+        if !former.networks.is_empty() {
+            self.desire();
+        }
+        info!(
+            "ready: {} peers, pods are attached by {}",
+            self.leases.peers().count(),
+            self.settings.subnet_file.display()
+        );
+        if let Some(ready) = &self.ready {
+            ready.send_replace(true);
+        }
+        if let Err(error) = notify::ready() {
+            warn!("the service manager was not told that the network works: {error}");
+        }
+    }
+
+    fn subnet_env(&self) -> SubnetEnv {
+        let networks = self.conf.networks;
+        SubnetEnv {
+            families: PerFamily {
+                v4: networks.v4.zip(self.own.v4).map(host_network),
+                v6: networks.v6.zip(self.own.v6).map(host_network),
+            },
+            mtu: self.network.pod_mtu(),
+            ip_masq: self.settings.firewall.masquerade,
+        }
+    }
+}
+
+fn reasons(skipped: &[Skipped]) -> impl Iterator<Item = (LeaseKey, String)> {
+    skipped
+        .iter()
+        .map(|skip| (skip.key, skip.reason.to_string()))
+}
+
+fn host_network<C>((network, subnet): (C, C)) -> HostNetwork<C> {
+    HostNetwork {
+        networks: vec![network],
+        subnet,
+    }
+}
