@@ -168,7 +168,7 @@ const fn foreign(
 }
 
 /// The table.
-pub(crate) const DAMAGES: [Damage; 42] = [
+pub(crate) const DAMAGES: [Damage; 44] = [
     tunnel(
         "device",
         "deleted",
@@ -253,6 +253,12 @@ pub(crate) const DAMAGES: [Damage; 42] = [
         "route",
         "made_a_blackhole",
         "{ip} route replace blackhole {subnet}",
+        "{subnet}",
+    ),
+    both(
+        "route",
+        "foreign_one_put_before_it",
+        "{ip} route prepend {subnet} via {router} dev eth0 proto static",
         "{subnet}",
     ),
     both(
@@ -348,6 +354,12 @@ pub(crate) const DAMAGES: [Damage; 42] = [
         "made_mortal",
         "bridge fdb replace {mac} dev {device} dst {public} self dynamic",
         "not permanent",
+    ),
+    tunnel(
+        "fdb_entry",
+        "port_changed",
+        "bridge fdb replace {mac} dev {device} dst {public} port 1234 self permanent",
+        "it leads to another port",
     ),
     tunnel(
         "fdb_entry",
