@@ -4,8 +4,8 @@
 //! pods run, in both directions: so what stands in host-local's directory is not given to our pods, and what our pods have
 //! stands there. The pool decides and outlives a kill; an entry here is made after the pool's and removed before it.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -137,14 +137,22 @@ pub fn data_dir(config: &Section<'_>) -> PathBuf {
 /// The clock of a machine may be set forward a while after its start, so that files of this boot seem older than it; the
 /// kernel's first device files then tell the time of the start by the same wrong clock. The earlier one counts.
 pub(crate) fn boot() -> SystemTime {
-    let uptime = fs::read_to_string("/proc/uptime").ok();
-    let uptime = uptime.and_then(|text| text.split('.').next()?.parse().ok());
+    let uptime = uptime();
     let computed = uptime.and_then(|up| SystemTime::now().checked_sub(Duration::from_secs(up)));
     let device = fs::metadata("/dev/null").and_then(|device| device.modified());
     match (computed, device) {
         (Some(computed), Ok(device)) => computed.min(device),
         _ => SystemTime::UNIX_EPOCH,
     }
+}
+
+/// Seconds since the start.
+fn uptime() -> Option<u64> {
+    let mut text = [0; 64];
+    // The kernel hands the whole line out at once.
+    let length = File::open("/proc/uptime").ok()?.read(&mut text).ok()?;
+    let seconds = text[..length].split(|byte| *byte == b'.').next()?;
+    std::str::from_utf8(seconds).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -154,5 +162,6 @@ mod tests {
     #[test]
     fn what_is_written_now_is_of_this_boot() {
         assert!(boot() < SystemTime::now());
+        assert!(uptime().is_some());
     }
 }
