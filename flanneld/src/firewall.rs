@@ -108,7 +108,7 @@ fn chains(ranges: Ranges, firewall: &Firewall) -> Vec<Chain> {
 
 const fn address_family(family: Family) -> AddressFamily {
     match family {
-        Family::Ip | Family::Inet => AddressFamily::Ipv4,
+        Family::Bridge | Family::Ip | Family::Inet => AddressFamily::Ipv4,
         Family::Ip6 => AddressFamily::Ipv6,
     }
 }

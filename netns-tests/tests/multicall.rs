@@ -28,6 +28,7 @@ netns_tests::tests![
     bridge_makes_what_the_reference_makes,
     a_bridge_has_one_address_of_ipv4,
     isolated_pods_do_not_meet,
+    a_pod_keeps_its_mac,
     an_interface_can_stay_off,
     what_the_kernel_lacks_is_refused,
     addresses_may_come_from_another_plugin,

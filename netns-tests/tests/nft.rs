@@ -31,6 +31,7 @@ netns_tests::tests![
     every_expression_is_that_of_nft,
     flannels_own_table_is_replaced,
     foreign_tables_stay_untouched,
+    frames_are_looked_at_as_by_nft,
     new_connections_are_masqueraded_while_rules_are_replaced,
     new_elements_are_exchanged_in_place,
     new_rules_leave_the_chains_in_place,

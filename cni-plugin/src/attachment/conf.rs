@@ -64,6 +64,8 @@ pub struct BridgeConf {
     pub promiscuous: bool,
     /// `portIsolation`: the pod reaches no other pod of the bridge that is isolated too.
     pub isolated: bool,
+    /// `macspoofchk`: what the pod sends with another MAC than its own is dropped.
+    pub mac_only: bool,
     /// `disableContainerInterface`, the other way round: the pod's end is switched on.
     pub pod_up: bool,
     /// What becomes of addresses of the bridge that stand in the way of the gateway's.
@@ -113,7 +115,11 @@ impl AttachmentConf {
     pub fn parse(object: &Object, args: &CniArgs) -> Result<Self, Error> {
         let root = Section::root(object);
         let kind = match root.string("type")?.unwrap_or_default() {
-            "bridge" => Kind::Bridge(BridgeConf::parse(&root)?.with_addresses(&root)?),
+            "bridge" => Kind::Bridge(
+                BridgeConf::parse(&root)?
+                    .with_addresses(&root)?
+                    .with_any_mac(&root)?,
+            ),
             "ptp" => Kind::Routed,
             other => {
                 return Err(Error::UnsupportedValue {
@@ -168,19 +174,9 @@ impl BridgeConf {
     /// [`Error::WrongType`], [`Error::InvalidConfig`] and [`Error::UnsupportedValue`].
     pub fn parse(root: &Section<'_>) -> Result<Self, Error> {
         let flag = |key| root.boolean(key).map(Option::unwrap_or_default);
-        for (key, remedy) in [
-            (
-                "macspoofchk",
-                "use the routed attachment (ptp), where a pod cannot forge its address",
-            ),
-            (
-                "enabledad",
-                "leave it out: nobody else is given the pod's address",
-            ),
-        ] {
-            if flag(key)? {
-                return Err(unsupported(root, key, "true", remedy));
-            }
+        if flag("enabledad")? {
+            let remedy = "leave it out: nobody else is given the pod's address";
+            return Err(unsupported(root, "enabledad", "true", remedy));
         }
         if let Some(vlan) = root.number("vlan")?.filter(|vlan| *vlan != 0) {
             return Err(unsupported(root, "vlan", &vlan.to_string(), "leave it out"));
@@ -200,6 +196,7 @@ impl BridgeConf {
             hairpin: flag("hairpinMode")?,
             promiscuous: flag("promiscMode")?,
             isolated: flag("portIsolation")?,
+            mac_only: flag("macspoofchk")?,
             pod_up: !flag("disableContainerInterface")?,
             others: OtherAddresses::default(),
         };
@@ -231,6 +228,17 @@ impl BridgeConf {
             "true",
             remedy,
         ))
+    }
+}
+
+impl BridgeConf {
+    /// The same for an attachment without rules of its own.
+    fn with_any_mac(self, root: &Section<'_>) -> Result<Self, Error> {
+        if !self.mac_only {
+            return Ok(self);
+        }
+        let remedy = "use the routed attachment (ptp), where a pod cannot forge its address";
+        Err(unsupported(root, "macspoofchk", "true", remedy))
     }
 }
 

@@ -64,6 +64,7 @@ fn bridge_conf() -> BridgeConf {
         hairpin: true,
         promiscuous: false,
         isolated: false,
+        mac_only: false,
         pod_up: true,
         others: OtherAddresses::Kept,
     }

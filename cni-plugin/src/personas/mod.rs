@@ -10,6 +10,7 @@ mod conf;
 pub mod host_local;
 pub mod loopback;
 mod resolv_conf;
+mod stations;
 pub mod veth;
 
 use std::ffi::OsStr;

@@ -14,8 +14,9 @@ use ipnetwork::IpNetwork;
 
 use super::addresses::{Addresses, Given};
 use super::conf;
+use super::stations::Stations;
 use super::{Persona, host_local};
-use crate::attachment::conf::AttachmentConf;
+use crate::attachment::conf::{AttachmentConf, Kind};
 use crate::attachment::name::Identity;
 use crate::attachment::{Plan, subnet_of};
 use crate::connect::{self, Connected};
@@ -62,8 +63,25 @@ pub(crate) fn run(
 /// An attachment that was made.
 struct Attached {
     result: AddResult,
-    connected: Connected,
+    link: Linked,
     given: Given,
+}
+
+/// The pair, with what was made for it.
+struct Linked {
+    connected: Connected,
+    /// The port whose MAC is held.
+    held: Option<(Stations, String)>,
+}
+
+impl Linked {
+    fn undo(mut self) -> Result<(), Error> {
+        self.connected.undo()?;
+        match self.held {
+            Some((mut stations, port)) => stations.release(&port),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Made for Attached {
@@ -71,8 +89,8 @@ impl Made for Attached {
         &self.result
     }
 
-    fn undo(mut self) -> Result<(), Error> {
-        self.connected.undo()?;
+    fn undo(self) -> Result<(), Error> {
+        self.link.undo()?;
         self.given.undo()
     }
 }
@@ -92,7 +110,7 @@ fn add(
     refuse_second(&identity, target, &netns)?;
     let given = Addresses::of(config)?.add(call, config, target, deadline)?;
     match attach(call, &conf, &identity, &given, netns, deadline) {
-        Ok((result, connected)) => Ok(Attached {
+        Ok((result, link)) => Ok(Attached {
             result: merge(
                 previous,
                 AddResult {
@@ -100,7 +118,7 @@ fn add(
                     ..result
                 },
             ),
-            connected,
+            link,
             given,
         }),
         Err(error) => Err(error.after_undoing(given.undo())),
@@ -127,7 +145,7 @@ fn attach(
     given: &Given,
     netns: Netns,
     deadline: Deadline,
-) -> Result<(AddResult, Connected), Error> {
+) -> Result<(AddResult, Linked), Error> {
     let given_result = given.result();
     if given_result.ips.is_empty() && !matches!(given, Given::Nothing) {
         return Err(Error::NoAddressGiven);
@@ -145,7 +163,19 @@ fn attach(
         ip_masq: false,
         ..conf.clone()
     };
+    // Opened here, for this process stays in the container's namespace.
+    let stations = holds_macs(&conf).then(Stations::open).transpose()?;
     let connected = connect::connect(&mut plan, &conf, netns, deadline)?;
+    let mut link = Linked {
+        connected,
+        held: stations.map(|stations| (stations, plan.host_name.clone())),
+    };
+    if let Some((stations, port)) = &mut link.held
+        && let Err(error) = stations.hold(port, plan.pod_mac)
+    {
+        return Err(error.after_undoing(link.undo()));
+    }
+    let connected = &link.connected;
     let pod = connected.interfaces.len() - 1;
     let result = AddResult {
         ips: plan.ips(pod),
@@ -153,7 +183,11 @@ fn attach(
         routes: plan.routes,
         dns: given.dns,
     };
-    Ok((result, connected))
+    Ok((result, link))
+}
+
+fn holds_macs(conf: &AttachmentConf) -> bool {
+    matches!(&conf.kind, Kind::Bridge(bridge) if bridge.mac_only)
 }
 
 /// What pods send out of their subnet is masqueraded by one table for each subnet: the same for all its pods, so that an ADD
@@ -182,9 +216,15 @@ fn del(
     let identity = request::identity(config, target);
     let mut host = Netlink::open().map_err(Error::Netlink)?;
     let found = connect::find(&mut host, &identity, None)?;
+    let port = found
+        .as_ref()
+        .map_or(identity.host_name(0), |link| link.name.clone());
     match found {
         Some(link) => connect::delete(&mut host, link.index, Vec::new())?,
         None => unlink(target)?,
+    }
+    if macs_are_held(config) {
+        Stations::open()?.release(&port)?;
     }
     deadline.check()?;
     Addresses::of(config)?.del(call, config, target, deadline)
@@ -225,6 +265,20 @@ fn collect(call: &Invocation, config: &Config) -> Result<(), Error> {
         valid.extend(host_local::younger(config, order.young)?);
     }
     let links = gc::collect_links(config, &valid);
+    let links = links.and_then(|()| collect_stations(config));
     let given = addresses.gc(call, config, &valid);
     links.and(given)
+}
+
+/// The same by a config that need not be sound.
+fn macs_are_held(config: &Config) -> bool {
+    matches!(config.root().boolean("macspoofchk"), Ok(Some(true)))
+}
+
+fn collect_stations(config: &Config) -> Result<(), Error> {
+    if !macs_are_held(config) {
+        return Ok(());
+    }
+    let mut host = Netlink::open().map_err(Error::Netlink)?;
+    Stations::open()?.collect(&mut host)
 }

@@ -257,6 +257,11 @@ pub enum Error {
         "pods would not be masqueraded: {0}; start flanneld with --ip-masq, or set ipMasq to false in `delegate`"
     )]
     Masquerade(#[source] hostnet::nft::Error),
+    /// The rules that hold a pod to its MAC could not be put in place or taken away.
+    #[error(
+        "macspoofchk cannot be had: {0}; this needs nf_tables for bridges, or leave the key out"
+    )]
+    Stations(#[source] hostnet::nft::Error),
     /// A setting of a new link could not be made.
     #[error("cannot set the kernel setting {setting}: {reason}; /proc/sys must be writable here")]
     Setting {

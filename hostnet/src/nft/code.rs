@@ -9,6 +9,7 @@ use super::{
     instruction::{Compare, Instruction},
     ruleset::{CtState, Family, InterfacePattern, Protocol, SetKind, Transport},
 };
+use crate::mac::Mac;
 
 /// The instructions of one rule, and what the rule has made sure of so far: `nft` checks a protocol only once too.
 #[derive(Debug)]
@@ -103,6 +104,16 @@ impl Code {
             xor: vec![0; address.len()],
         });
         self.compare(op, &address);
+    }
+
+    /// The Ethernet header has the destination first, then the source, six bytes each.
+    pub(super) fn ether_source(&mut self, op: Compare, Mac(octets): Mac) {
+        self.add(Instruction::Payload {
+            base: LINK_HEADER,
+            offset: 6,
+            length: 6,
+        });
+        self.compare(op, &octets);
     }
 
     pub(super) fn lookup(&mut self, side: Side, kind: SetKind, set: &str, invert: bool) {
@@ -241,6 +252,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 // linux/netfilter/nf_tables.h
+const LINK_HEADER: u32 = libc::NFT_PAYLOAD_LL_HEADER.cast_unsigned();
 const NETWORK_HEADER: u32 = libc::NFT_PAYLOAD_NETWORK_HEADER.cast_unsigned();
 const TRANSPORT_HEADER: u32 = libc::NFT_PAYLOAD_TRANSPORT_HEADER.cast_unsigned();
 const MARK: u32 = libc::NFT_META_MARK.cast_unsigned();

@@ -118,6 +118,15 @@ impl Compiler<'_> {
             Expr::DestinationNotLocal => code.local(NotEqual),
             Expr::DestinationPort(transport, ports) => code.ports(Destination, *transport, ports),
             Expr::Drop => code.verdict(libc::NF_DROP, None),
+            Expr::EtherSourceNot(mac) => {
+                if self.table.family != Family::Bridge {
+                    return Err(Error::WrongFamily {
+                        what: format!("ether saddr {mac}"),
+                        holder: format!("table {}", self.table.title()),
+                    });
+                }
+                code.ether_source(NotEqual, *mac);
+            }
             Expr::Goto(chain) => code.verdict(libc::NFT_GOTO, Some(self.known_chain(chain)?)),
             Expr::InterfaceIn(pattern) => code.interface(Source, Equal, pattern),
             Expr::InterfaceInNot(pattern) => code.interface(Source, NotEqual, pattern),

@@ -288,6 +288,7 @@ pub(super) const fn family_number(family: Family) -> u8 {
     match family {
         Family::Inet => 1,
         Family::Ip => 2,
+        Family::Bridge => 7,
         Family::Ip6 => 10,
     }
 }

@@ -7,10 +7,13 @@ use std::{fmt, ops::RangeInclusive, str::FromStr};
 use ipnetwork::IpNetwork;
 
 use super::error::Error;
+use crate::mac::Mac;
 
 /// The packets a table sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
+    /// What passes through bridges. Without connection tracking, and without a look into IP.
+    Bridge,
     /// IPv4 and IPv6.
     Inet,
     /// IPv4 only.
@@ -184,6 +187,8 @@ pub enum Expr {
     DestinationPort(Transport, RangeInclusive<u16>),
     /// `drop`
     Drop,
+    /// `ether saddr != 0a:58:0a:f4:01:05`: the frame comes from another station. In tables of bridges only.
+    EtherSourceNot(Mac),
     /// `goto a`: goes on in that chain and does not come back.
     Goto(String),
     /// `iifname "eth0"`, `iifname "veth*"`

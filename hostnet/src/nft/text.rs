@@ -19,6 +19,7 @@ use super::{
 impl Display for Family {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Bridge => "bridge",
             Self::Inet => "inet",
             Self::Ip => "ip",
             Self::Ip6 => "ip6",
@@ -50,7 +51,11 @@ impl Table {
     fn write_chain(&self, chain: &Chain, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "\tchain {} {{", chain.name)?;
         if let Some(hook) = &chain.hook {
-            writeln!(f, "\t\t{hook}")?;
+            // For bridges the names of priorities mean other numbers.
+            match self.family {
+                Family::Bridge => writeln!(f, "\t\t{hook:#}")?,
+                _ => writeln!(f, "\t\t{hook}")?,
+            }
         }
         for rule in &chain.rules {
             f.write_str("\t\t")?;
@@ -90,6 +95,7 @@ impl Table {
                 write!(f, "{transport} dport {}", Ports(ports))
             }
             Expr::Drop => f.write_str("drop"),
+            Expr::EtherSourceNot(mac) => write!(f, "ether saddr != {mac}"),
             Expr::Goto(chain) => write!(f, "goto {chain}"),
             Expr::InterfaceIn(pattern) => write!(f, "iifname \"{pattern}\""),
             Expr::InterfaceInNot(pattern) => write!(f, "iifname != \"{pattern}\""),
@@ -123,6 +129,7 @@ impl Table {
     }
 }
 
+/// With `#` the priority is a number even if it has a name.
 impl Display for BaseHook {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
@@ -136,6 +143,7 @@ impl Display for BaseHook {
         };
         write!(f, "type {kind} hook {} priority ", self.hook)?;
         match (self.priority, self.hook) {
+            (number, _) if f.alternate() => write!(f, "{number}"),
             (priority::RAW, _) => f.write_str("raw"),
             (priority::MANGLE, _) => f.write_str("mangle"),
             (priority::FILTER, _) => f.write_str("filter"),

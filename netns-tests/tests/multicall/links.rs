@@ -1,7 +1,9 @@
 //! bridge, ptp and loopback by our program beside Debian's, each on a host of its own.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use netns_tests::{Endpoint, Host, Pod, programs};
+use netns_tests::{Endpoint, Host, Pod, eventually, programs, skip};
 use serde_json::{Value, json};
 
 use crate::scene::{
@@ -293,6 +295,61 @@ pub(crate) fn isolated_pods_do_not_meet() -> Result<()> {
     Ok(())
 }
 
+pub(crate) fn a_pod_keeps_its_mac() -> Result<()> {
+    let ((_lab, host), side) = (host()?, ours()?);
+    if !host
+        .attempt(["nft", "add table bridge probe; delete table bridge probe"])?
+        .status
+        .success()
+    {
+        return skip("this kernel has no nf_tables for bridges");
+    }
+    let config = with(
+        &bridge(),
+        json!({"macspoofchk": true, "cniVersion": "1.1.0"}),
+    );
+    let tables = || host.sh("nft list tables");
+    let pod = host.pod_spec("web").create()?;
+    let eth0 = target("c1", pod.netns());
+    let result = side.add(&host, &eth0, &config)?;
+    pod.sh("ping -q -c 1 -W 5 10.1.2.1")?;
+    let mac = result["interfaces"][2]["mac"].as_str().context("no MAC")?;
+    let ruleset = host.sh("nft list ruleset")?;
+    ensure!(
+        ruleset.contains(&format!("ether saddr != {mac} drop")),
+        "{ruleset}"
+    );
+
+    pod.sh("ip link set eth0 address 02:00:00:00:00:66")?;
+    let forged = pod.attempt(["ping", "-q", "-c", "1", "-W", "1", "10.1.2.1"])?;
+    ensure!(!forged.status.success(), "a forged MAC passes");
+    pod.sh(&format!(
+        "ip link set eth0 address {mac}; ping -q -c 1 -W 5 10.1.2.1"
+    ))?;
+
+    side.silent(&host, "DEL", &target("c1", "".as_ref()), &config)?;
+    ensure!(!tables()?.contains("bridge"), "{}", tables()?);
+    // Without a DEL the table stays behind, until GC.
+    side.add(&host, &eth0, &config)?;
+    pod.delete()?;
+    eventually("the link is gone", Duration::from_secs(10), || {
+        let links = host.sh("ip -o link")?;
+        ensure!(!links.contains(": veth"), "{links}");
+        Ok(())
+    })?;
+    ensure!(tables()?.contains("bridge"), "{}", tables()?);
+    let order = with(&config, json!({"cni.dev/valid-attachments": []}));
+    side.silent(&host, "GC", &nowhere("any"), &order)?;
+    ensure!(!tables()?.contains("bridge"), "{}", tables()?);
+
+    // A failed ADD leaves none either.
+    let pod = host.pod_spec("other").create()?;
+    pod.sh("ip link add eth0 type bridge")?;
+    side.refusal(&host, "ADD", &target("c2", pod.netns()), &config)?;
+    ensure!(!tables()?.contains("bridge"), "{}", tables()?);
+    pod.delete()
+}
+
 pub(crate) fn an_interface_can_stay_off() -> Result<()> {
     let ((_lab, host), side) = (host()?, ours()?);
     let pod = host.pod_spec("web").create()?;
@@ -318,7 +375,7 @@ pub(crate) fn what_the_kernel_lacks_is_refused() -> Result<()> {
     for (more, key) in [
         (json!({"vlan": 100}), "vlan"),
         (json!({"vlanTrunk": [{"id": 7}]}), "vlanTrunk"),
-        (json!({"macspoofchk": true}), "macspoofchk"),
+        (json!({"enabledad": true}), "enabledad"),
         (json!({"ipMasqBackend": "pf"}), "ipMasqBackend"),
     ] {
         let error = side.refusal(&host, "ADD", &eth0, &with(&bridge(), more))?;

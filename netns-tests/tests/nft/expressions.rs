@@ -41,6 +41,28 @@ pub(crate) fn every_expression_is_that_of_nft() -> Result<()> {
     Ok(())
 }
 
+pub(crate) fn frames_are_looked_at_as_by_nft() -> Result<()> {
+    let station = Expr::EtherSourceNot("0a:58:0a:f4:01:05".parse()?);
+    let port: InterfacePattern = "veth0".parse()?;
+    let rules = vec![
+        Rule::new([station.clone()]),
+        Rule::new([
+            Expr::InterfaceIn(port),
+            station.clone(),
+            Expr::Counter,
+            Expr::Drop,
+        ]),
+    ];
+    expect_same_as_nft(&table(
+        Family::Bridge,
+        "t",
+        vec![filter("c", Hook::Prerouting, rules)],
+    ))?;
+    let elsewhere = table(Family::Inet, "t", vec![chain("c", rule_each([station]))]);
+    ensure!(elsewhere.compile().is_err(), "{elsewhere}");
+    Ok(())
+}
+
 /// A packet has to pass all of a rule's matches, so rules are mostly longer than one; and a comment shows at each.
 pub(crate) fn sets_are_those_of_nft() -> Result<()> {
     let set = |name: &str, kind, prefixes: &[&str]| -> Result<Set> {
@@ -235,6 +257,7 @@ fn sets_for(family: Family) -> Result<Vec<Set>> {
         Family::Inet => vec![v4, v6],
         Family::Ip => vec![v4],
         Family::Ip6 => vec![v6],
+        Family::Bridge => Vec::new(),
     })
 }
 

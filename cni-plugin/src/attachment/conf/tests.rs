@@ -37,6 +37,7 @@ fn defaults_are_those_of_the_reference_bridge() {
             hairpin: false,
             promiscuous: false,
             isolated: false,
+            mac_only: false,
             pod_up: true,
             others: OtherAddresses::Kept,
         }

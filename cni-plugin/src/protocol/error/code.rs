@@ -58,6 +58,7 @@ impl Error {
             | Self::NoPeer { .. }
             | Self::Refused(_)
             | Self::Setting { .. }
+            | Self::Stations(_)
             | Self::Sysctl(_) => OTHER,
         }
     }

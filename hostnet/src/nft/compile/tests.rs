@@ -24,6 +24,7 @@ fn table(family: Family, exprs: Vec<Expr>) -> Table {
         Family::Inet => vec![set("v4", SetKind::Ipv4), set("v6", SetKind::Ipv6)],
         Family::Ip => vec![set("v4", SetKind::Ipv4)],
         Family::Ip6 => vec![set("v6", SetKind::Ipv6)],
+        Family::Bridge => Vec::new(),
     };
     let chain = |name: &str, rules| Chain {
         name: name.to_owned(),
@@ -604,5 +605,23 @@ fn hooks_compile_to_the_numbers_of_the_kernel() {
             ),
             ("route", number, -300, 0)
         );
+    }
+}
+
+#[test]
+fn frames_are_looked_at_on_bridges_only() {
+    let station = Expr::EtherSourceNot("0a:58:0a:f4:01:05".parse().unwrap());
+    check(
+        Family::Bridge,
+        vec![station.clone()],
+        "ether saddr != 0a:58:0a:f4:01:05",
+        &[
+            "payload load 6b @ link header + 6 => reg 1",
+            "cmp neq reg 1 0xf40a580a 0x00000501",
+        ],
+    );
+    for family in [Family::Inet, Family::Ip, Family::Ip6] {
+        let error = table(family, vec![station.clone()]).compile().unwrap_err();
+        assert!(error.to_string().contains("ether saddr"), "{error}");
     }
 }
