@@ -104,6 +104,11 @@ fn the_page_leaves_alone_what_the_matrix_does() {
 fn no_two_trials_do_the_same() {
     let commands: BTreeSet<&str> = DAMAGES.iter().map(|damage| damage.command).collect();
     assert_eq!(commands.len(), DAMAGES.len());
+    let objects: BTreeSet<_> = DAMAGES
+        .iter()
+        .map(|damage| (damage.object, damage.what))
+        .collect();
+    assert_eq!(objects.len(), DAMAGES.len(), "two trials have one name");
 }
 
 #[test]

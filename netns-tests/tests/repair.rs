@@ -1,6 +1,6 @@
 //! The repair matrix: whatever happens to something of ours in the kernel, it is put right, and what is foreign stays.
 //!
-//! `table` has what can happen, `scene` does it and compares, `uplink` has what takes more than a line of shell. The hosts of one backend
+//! `table` has what can happen (its rows are in `damages`), `scene` does it and compares, `uplink` has what takes more than a line of shell. The hosts of one backend
 //! serve all its trials, with both families.
 
 #[path = "repair/scene.rs"]
