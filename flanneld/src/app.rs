@@ -26,6 +26,7 @@ use crate::health;
 use crate::kernel::{Kernel, KernelError, KernelState};
 use crate::network::{self, Network, NetworkError, vxlan};
 use crate::notify;
+use crate::pods;
 use crate::store::{self, LeaseStore, StoreError};
 use crate::uplink::{self, HostView, UplinkError, Wanted};
 
@@ -190,6 +191,7 @@ async fn serve<S: LeaseStore>(
         public(&uplink)
     );
 
+    pods::keep_clean(pods::Places::default());
     let uplinks = uplink::follow(wanted, uplink).map_err(KernelError::from)?;
     let (record_out, record_in) = watch::channel(record);
     let (own_out, own_in) = mpsc::channel(QUEUE);

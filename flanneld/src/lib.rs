@@ -14,6 +14,7 @@ pub mod leases;
 pub mod logging;
 pub mod network;
 pub mod notify;
+pub mod pods;
 pub mod reconcile;
 pub mod store;
 pub mod uplink;

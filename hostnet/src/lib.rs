@@ -8,6 +8,7 @@
 pub mod ethtool;
 pub mod netns;
 pub mod nft;
+pub mod pod_link;
 pub mod sysctl;
 
 mod address;

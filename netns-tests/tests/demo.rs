@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// How long the end of everything may take after the first process is gone.
-const END_DEADLINE: Duration = Duration::from_secs(10);
+const END_DEADLINE: Duration = Duration::from_secs(30);
 
 fn demo(mode: &str) -> Result<Command> {
     programs::find("flanneld")?;

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
             the_next_container_repairs within 36_000,
             the_same_container_again_repairs within 36_000,
             a_gc_repairs within 36_000,
+            a_daemon_start_repairs within 36_000,
             the_first_container_of_a_host_may_die within 36_000,
         ]
     } else {
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             the_next_container_repairs,
             the_same_container_again_repairs,
             a_gc_repairs,
+            a_daemon_start_repairs,
             the_first_container_of_a_host_may_die,
         ]
     })

@@ -40,6 +40,7 @@ netns_tests::tests![
     a_compacted_history_hides_no_host,
     foreign_leases_disturb_nobody,
     a_wrong_net_conf_is_named_and_can_be_mended,
+    what_a_killed_add_left_goes_when_the_daemon_starts,
     settings_that_cannot_be_changed_are_lived_with,
     a_blackhole_catches_what_is_for_no_pod,
     a_changed_uplink_is_followed,

@@ -5,8 +5,9 @@
 
 pub mod bridge;
 pub mod conf;
-pub mod name;
 pub mod routed;
+
+pub use hostnet::pod_link as name;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;

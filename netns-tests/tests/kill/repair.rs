@@ -15,7 +15,7 @@ const NO_SUCH_VERB: u64 = 4;
 const ATTACHED: u64 = 101;
 
 /// How many tests share the kills of a long run.
-const TESTS: usize = 6;
+const TESTS: usize = 7;
 
 const BOTH: [Verb; 2] = [Verb::Add, Verb::Del];
 
@@ -87,6 +87,31 @@ pub(crate) fn a_gc_repairs() -> Result<()> {
                 _ => Err(error),
             },
         }
+    })
+}
+
+/// What the daemon does when it starts: an ADD that nobody was told of is undone at once, and where a DEL was killed the sandbox
+/// is gone too, sooner or later.
+pub(crate) fn a_daemon_start_repairs() -> Result<()> {
+    let (_lab, scenes) = scenes()?;
+    scenes.iter().try_for_each(|scene| {
+        let share = 2 * TESTS * scenes.len();
+        let after_add = |pod: &mut Pod, moment: &Moment| {
+            scene.start_of_the_daemon()?;
+            // An attachment like any other stays while there is a pod.
+            if moment.finished {
+                pod.detach()
+            } else {
+                Ok(())
+            }
+        };
+        everywhere(scene, &[Verb::Add], || Ok(()), after_add, share)?;
+        let after_del = |pod: &mut Pod, _: &Moment| {
+            pod.lose_netns()?;
+            scene.end_links()?;
+            scene.start_of_the_daemon()
+        };
+        everywhere(scene, &[Verb::Del], || Ok(()), after_del, share)
     })
 }
 

@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
+use flanneld::pods::{self, Places};
+use hostnet::Netlink;
 use ipam::pool::{Options, RangeSpec};
 use ipam::{Cidr, Pool};
 use netns_tests::{Endpoint, Host, Lab, Pod, Snapshot};
@@ -84,6 +87,30 @@ impl Scene {
         self.host
             .sh("rm -rf /run/loden; ip link delete dev cni0 2>/dev/null || true")
             .map(drop)
+    }
+
+    /// What the kernel does when a pod's namespace ends, which here the test itself still holds.
+    pub(crate) fn end_links(&self) -> Result<()> {
+        let ends = "ip -o link | grep -o 'veth[a-z2-7]\\{11\\}' | sort -u";
+        self.host
+            .sh(&format!("{ends} | xargs -r -n 1 ip link delete dev"))
+            .map(drop)
+    }
+
+    /// What the daemon does about killed calls when it starts.
+    pub(crate) fn start_of_the_daemon(&self) -> Result<()> {
+        let usual = Places::default();
+        let places = Places {
+            pools: self.host.path(&usual.pools),
+            reservations: self.host.path(&usual.reservations),
+            notes: self.host.path(&usual.notes),
+        };
+        let repaired = self.host.run(|| -> Result<_> {
+            let mut netlink = Netlink::open()?;
+            Ok(pods::repair(&places, &mut netlink, SystemTime::now()))
+        })??;
+        ensure!(repaired.trouble.is_empty(), "{repaired:?}");
+        Ok(())
     }
 
     /// The pool is empty and the host as it was.

@@ -151,6 +151,39 @@ pub(crate) fn hosts_that_start_at_once_get_different_subnets() -> Result<()> {
     talk(&first.pod("first")?, &last.pod("last")?)
 }
 
+/// `kill` has a daemon's look after every possible kill; here a real daemon looks.
+pub(crate) fn what_a_killed_add_left_goes_when_the_daemon_starts() -> Result<()> {
+    let lab = lab()?;
+    let mut a = Node::start(&lab, "a")?;
+    let whole = a.host.pod("whole")?;
+    let before = a.host.snapshot()?;
+    let cut = a.host.pod("cut")?;
+    // A record that can be written to is that of an ADD whose runtime was told nothing.
+    a.host
+        .sh("chmod u+w \"$(ls -t -d /run/loden/ipam/*/attachments/* | head -n 1)\"")?;
+    a.daemon.restart()?;
+    a.daemon.wait_ready()?;
+    a.daemon
+        .wait_log("is detached: the ADD that made it was killed")?;
+    eventually("the host is as before that ADD", FOLLOW, || {
+        let mut difference = a.host.snapshot()?.diff(&before);
+        for lines in [&mut difference.gone, &mut difference.new] {
+            // The namespace is the runtime's; the rest says which addresses were ever in use.
+            lines.retain(|line| {
+                !["/run/netns/", "/slots-", "last_reserved_ip"]
+                    .iter()
+                    .any(|part| line.contains(part))
+            });
+        }
+        ensure!(difference.is_empty(), "the host changed:\n{difference}");
+        Ok(())
+    })?;
+    a.host.ping(&whole)?;
+    // Its runtime has it detached all the same.
+    cut.delete()?;
+    whole.delete()
+}
+
 /// As in a container without privileges: there is nothing to be done about it from inside, and the host has set it up.
 pub(crate) fn settings_that_cannot_be_changed_are_lived_with() -> Result<()> {
     let lab = lab()?;

@@ -1,4 +1,5 @@
-//! How an attachment is called: the host interface's name, both MACs, and the mark by which we know our own again.
+//! How a pod's link is called: the host interface's name, both MACs, and the mark by which we know our own again. The CNI
+//! program makes such links, and the daemon finds those that a killed call left.
 //!
 //! All of it follows from the network, the container and the interface alone, so that a DEL finds what an ADD made even if
 //! every record is lost. The derivation must therefore never change between releases.
@@ -6,7 +7,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use hostnet::{Link, Mac};
+use crate::{Link, Mac};
 
 /// `IFALIASZ` (linux/if.h) without the final NUL.
 const ALIAS_MAX: usize = 255;
@@ -238,7 +239,7 @@ mod tests {
 
     fn link(alias: Option<&str>, mac: Mac) -> Link {
         Link {
-            index: hostnet::LinkIndex(9),
+            index: crate::LinkIndex(9),
             name: "veth9".to_owned(),
             kind: Some("veth".to_owned()),
             mac: Some(mac),
