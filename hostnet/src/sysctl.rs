@@ -186,8 +186,8 @@ fn hint(reason: &io::Error) -> &'static str {
     }
 }
 
-/// Writing a setting takes the kernel some milliseconds at most.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// Writing a setting takes the kernel some milliseconds at most, but whoever does it may have to wait for a processor.
+const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(1);
 
 const ROOT: &str = "/proc/sys";
