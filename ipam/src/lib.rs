@@ -19,7 +19,11 @@ pub mod subnet_env;
 pub use cidr::{Cidr, CidrError, IpCidr, Ipv4Cidr, Ipv6Cidr};
 pub use family::{PerFamily, Subnets};
 pub use host_local::{HostLocal, HostLocalError};
-pub use lease::{LeaseBackend, LeaseKey, LeaseKeyError, LeaseRecord, LeaseRecordError, VxlanLease};
+pub use lease::{
+    AnnotationPrefix, LeaseBackend, LeaseKey, LeaseKeyError, LeaseRecord, LeaseRecordError,
+    NodeAnnotation, NodeAnnotations, NodeLease, NodeLeaseError, PrefixError, VxlanLease,
+    pod_subnets,
+};
 pub use mac::{Mac, MacError};
 pub use netconf::{Backend, NetConf, NetConfError, SubnetPlan, SubnetRange, Vni, VxlanBackend};
 pub use pool::{Attachment, Owner, Pool, PoolError};

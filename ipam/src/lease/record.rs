@@ -1,4 +1,4 @@
-//! The value of a lease in etcd: the node's public addresses and what its backend needs to know.
+//! What a lease says, and its form as a value in etcd: the node's public addresses and what its backend needs to know.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -193,16 +193,30 @@ impl fmt::Display for LeaseRecord {
 impl LeaseBackend {
     fn parse(members: &Members) -> Result<Self, LeaseRecordError> {
         let name = member::<String>(members, "BackendType", "the name of a backend in quotes")?;
-        match name.as_deref() {
-            None | Some("") => Ok(Self::Unnamed),
-            Some(HOST_GW) => Ok(Self::HostGw),
-            Some(VXLAN) => Ok(Self::Vxlan(PerFamily {
+        let name = name.unwrap_or_default();
+        let data = if name == VXLAN {
+            PerFamily {
                 v4: VxlanLease::parse(members, "BackendData")?,
                 v6: VxlanLease::parse(members, "BackendV6Data")?,
-            })),
-            Some(name) => Ok(Self::Other {
+            }
+        } else {
+            PerFamily::default()
+        };
+        Ok(Self::of_name(&name, || data))
+    }
+
+    /// The backend of this name; `data` is asked for what it tells if it is vxlan.
+    pub(super) fn of_name(
+        name: &str,
+        data: impl FnOnce() -> PerFamily<VxlanLease, VxlanLease>,
+    ) -> Self {
+        match name {
+            "" => Self::Unnamed,
+            HOST_GW => Self::HostGw,
+            VXLAN => Self::Vxlan(data()),
+            name => Self::Other {
                 name: shortened(name),
-            }),
+            },
         }
     }
 }
@@ -212,12 +226,16 @@ impl VxlanLease {
         let Some(data) = lease.raw(key) else {
             return Ok(None);
         };
-        let members =
-            Members::parse(data.get().as_bytes()).map_err(|_| LeaseRecordError::WrongType {
-                key,
-                expected: "an object",
-                found: shortened(data.get()),
-            })?;
+        Self::parse_data(data.get(), key).map(Some)
+    }
+
+    /// Reads what a vxlan backend tells, an object; `key` is what it stands under.
+    pub(super) fn parse_data(data: &str, key: &'static str) -> Result<Self, LeaseRecordError> {
+        let members = Members::parse(data.as_bytes()).map_err(|_| LeaseRecordError::WrongType {
+            key,
+            expected: "an object",
+            found: shortened(data),
+        })?;
         let text = member::<String>(&members, "VtepMAC", "a MAC address in quotes")?;
         let mac = text
             .ok_or(LeaseRecordError::NoMac { key })?
@@ -231,7 +249,13 @@ impl VxlanLease {
             .ok()
             .flatten()
             .and_then(Vni::new);
-        Ok(Some(Self { vni, mac }))
+        Ok(Self { vni, mac })
+    }
+
+    /// The object as flannel writes it.
+    pub(super) fn to_json(self) -> String {
+        // A number and a text cannot fail to be written.
+        serde_json::to_string(&Data::from(self)).unwrap_or_default()
     }
 }
 

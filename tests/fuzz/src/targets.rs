@@ -103,6 +103,12 @@ pub const TARGETS: &[Target] = &[
         cost: 1,
     },
     Target {
+        name: "node_annotations",
+        run: ipam::node_annotations,
+        dictionary: ipam::NODE_ANNOTATIONS,
+        cost: 1,
+    },
+    Target {
         name: "pool_directory",
         run: pool::directory,
         dictionary: pool::DIRECTORY,

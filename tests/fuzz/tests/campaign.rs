@@ -63,6 +63,7 @@ targets!(
     lease_record,
     net_conf,
     nf_tables,
+    node_annotations,
     pool_directory,
     pool_slots,
     rtnetlink,

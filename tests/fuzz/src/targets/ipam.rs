@@ -3,7 +3,8 @@
 use std::str::FromStr;
 
 use ipam::{
-    Cidr, IpCidr, Ipv4Cidr, Ipv6Cidr, LeaseKey, LeaseRecord, Mac, NetConf, SubnetEnv, SubnetRange,
+    AnnotationPrefix, Cidr, IpCidr, Ipv4Cidr, Ipv6Cidr, LeaseKey, LeaseRecord, Mac, NetConf,
+    NodeAnnotations, SubnetEnv, SubnetRange, pod_subnets,
 };
 
 use super::sentence;
@@ -53,6 +54,73 @@ pub(super) fn lease_record(input: &[u8]) {
             assert_eq!(LeaseRecord::parse(json.as_bytes()), Ok(record));
         }
         Err(error) => sentence(&error),
+    }
+}
+
+pub(super) const NODE_ANNOTATIONS: &[&str] = &[
+    "flannel.alpha.coreos.com\n",
+    "kube-subnet-manager=true\n",
+    "backend-type=vxlan\n",
+    "backend-type=host-gw\n",
+    "backend-data={\"VNI\":1,\"VtepMAC\":\"c6:d8:1b:2a:d6:81\"}\n",
+    "backend-v6-data=null\n",
+    "public-ip=192.0.2.1\n",
+    "public-ipv6=2001:db8::1\n",
+    "public-ip-overwrite=192.0.2.2\n",
+    "node-public-ipv6=2001:db8::2\n",
+    "cidr=10.244.1.0/24\n",
+    "cidr=fd00:1::/64\n",
+];
+
+/// A prefix in the first line; in each other one an annotation with its text, or `cidr=` and a pod CIDR.
+pub(super) fn node_annotations(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let prefix = match first.parse::<AnnotationPrefix>() {
+        Ok(prefix) => prefix,
+        Err(error) => {
+            sentence(&error);
+            return;
+        }
+    };
+    assert_eq!(prefix.as_str().parse(), Ok(prefix.clone()));
+    let pairs: Vec<(String, &str)> = rest
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, text)| (format!("{prefix}{name}"), text))
+        .collect();
+    let cidr = format!("{prefix}cidr");
+    let cidrs = pairs.iter().filter(|(key, _)| *key == cidr);
+    let subnets = match pod_subnets(cidrs.map(|(_, text)| *text), None) {
+        Ok(subnets) => subnets,
+        Err(error) => {
+            sentence(&error);
+            return;
+        }
+    };
+    let node = NodeAnnotations::pick(
+        &prefix,
+        pairs.iter().map(|(key, text)| (key.as_str(), *text)),
+    );
+    let (overwrite, faults) = node.overwrites();
+    faults.iter().for_each(sentence);
+    node.wishes().1.iter().for_each(sentence);
+    let lease = match node.lease(subnets) {
+        Ok(lease) => lease,
+        Err(error) => {
+            sentence(&error);
+            return;
+        }
+    };
+    lease.faults.iter().for_each(sentence);
+    // What was read and is written needs no second writing.
+    let written = NodeAnnotations::of(&lease.record, &overwrite);
+    assert!(written.changes(&written).is_empty() && written.is_managed());
+    if let Ok(again) = written.lease(subnets) {
+        assert_eq!(again.faults, []);
+        assert_eq!(again.record.backend.name(), lease.record.backend.name());
     }
 }
 
