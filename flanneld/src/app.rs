@@ -27,7 +27,7 @@ use crate::kernel::{Kernel, KernelError, KernelState};
 use crate::network::{self, Network, NetworkError, vxlan};
 use crate::notify;
 use crate::pods;
-use crate::store::{self, LeaseStore, StoreError};
+use crate::store::{self, LeaseStore, StoreError, ThisNode};
 use crate::uplink::{self, HostView, UplinkError, Wanted};
 
 /// Events that may wait for the daemon; a store that is quicker waits too.
@@ -170,10 +170,11 @@ async fn serve<S: LeaseStore>(
         );
     }
     let mut netlink = Netlink::open().map_err(KernelError::from)?;
-    let wanted = wanted_uplink(&settings, &conf);
+    let known = store.this_node(&conf).await?;
+    let wanted = wanted_uplink(&settings, &conf, &known);
     let uplink = HostView::observe(&mut netlink, &wanted)?.choose(&wanted)?;
     tell_uplink(&uplink);
-    let network = Network::new(&conf, &uplink, &present_macs(&mut netlink, &conf)?)?;
+    let network = Network::new(&conf, &uplink, &vtep_macs(&mut netlink, &conf, &known)?)?;
 
     // The device comes first, so that what the lease tells the others is what the kernel has.
     let mut kernel = Kernel::start()?;
@@ -203,6 +204,7 @@ async fn serve<S: LeaseStore>(
         settings.firewall_resync,
     )
     .map_err(KernelError::from)?;
+    let announce = store.announce(ready.subscribe());
     let mut node = Node::new(settings, conf, network, firewall, kernel, &own, record_out);
     node.former = former;
     node.ready = Some(ready);
@@ -211,21 +213,31 @@ async fn serve<S: LeaseStore>(
     let part = tokio::select! {
         () = node.run(own_in, peers_in, uplinks) => "the kernel's thread",
         () = keep => "the lease's keeper",
+        () = announce => "the news that the network works",
         () = watch_peers => "the watch of the other nodes' leases",
     };
     Err(Fatal::Ended { part })
 }
 
-fn wanted_uplink(settings: &Settings, conf: &NetConf) -> Wanted {
+fn wanted_uplink(settings: &Settings, conf: &NetConf, known: &ThisNode) -> Wanted {
+    let flags = settings.uplink.public;
     Wanted {
+        public: PerFamily {
+            v4: known.public.v4.or(flags.v4),
+            v6: known.public.v6.or(flags.v6),
+        },
         ipv4: conf.networks.v4.is_some(),
         ipv6: conf.networks.v6.is_some(),
         ..settings.uplink.clone()
     }
 }
 
-/// The MACs of the devices that a predecessor left; the peers know them.
-fn present_macs(netlink: &mut Netlink, conf: &NetConf) -> Result<PerFamily<Mac, Mac>, Fatal> {
+/// The MACs that the peers know: of the devices that a predecessor left, else those last published.
+fn vtep_macs(
+    netlink: &mut Netlink,
+    conf: &NetConf,
+    known: &ThisNode,
+) -> Result<PerFamily<Mac, Mac>, Fatal> {
     let names = match &conf.backend {
         Backend::Vxlan(backend) => vxlan::device_names(backend.vni),
         Backend::Alloc | Backend::HostGw => PerFamily { v4: None, v6: None },
@@ -238,8 +250,8 @@ fn present_macs(netlink: &mut Netlink, conf: &NetConf) -> Result<PerFamily<Mac, 
             .and_then(|link| link.mac))
     };
     Ok(PerFamily {
-        v4: mac_of(names.v4)?,
-        v6: mac_of(names.v6)?,
+        v4: mac_of(names.v4)?.or(known.macs.v4.map(|mac| Mac(mac.0))),
+        v6: mac_of(names.v6)?.or(known.macs.v6.map(|mac| Mac(mac.0))),
     })
 }
 

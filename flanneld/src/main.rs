@@ -14,6 +14,9 @@ use flanneld::cleanup::Cleanup;
 use flanneld::install::{Install, InstallError, Uninstall};
 use flanneld::logging;
 use flanneld::store::etcd::{EtcdConfig, EtcdStore, Secret};
+use flanneld::store::kube::{KubeAccess, KubeConfig, KubeStore, NodeName};
+use flanneld::store::{LeaseStore, StoreError};
+use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
 /// The daemon could not do its work.
@@ -108,12 +111,6 @@ fn run(invocation: Invocation) -> ExitCode {
         warn!("{warning}");
     }
     let args = &invocation.args;
-    if args.kube_subnet_mgr {
-        error!(
-            "--kube-subnet-mgr is not there yet in this version; leases come from etcd (--etcd-endpoints)"
-        );
-        return ExitCode::from(USAGE);
-    }
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -124,20 +121,48 @@ fn run(invocation: Invocation) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    let store = match EtcdStore::new(etcd_config(args)) {
+    let settings = Settings::from_args(args);
+    if args.kube_subnet_mgr {
+        let store = kube_config(args).and_then(KubeStore::new);
+        serve(&runtime, settings, store)
+    } else {
+        serve(&runtime, settings, EtcdStore::new(etcd_config(args)))
+    }
+}
+
+fn serve<S: LeaseStore>(
+    runtime: &Runtime,
+    settings: Settings,
+    store: Result<S, StoreError>,
+) -> ExitCode {
+    let store = match store {
         Ok(store) => store,
         Err(error) => {
             error!("{error}");
             return ExitCode::from(USAGE);
         }
     };
-    match runtime.block_on(app::run(Settings::from_args(args), store)) {
+    match runtime.block_on(app::run(settings, store)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error}");
             ExitCode::from(FAILED)
         }
     }
+}
+
+fn kube_config(args: &Args) -> Result<KubeConfig, StoreError> {
+    let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    Ok(KubeConfig {
+        access: KubeAccess {
+            api_url: given(&args.kube_api_url),
+            kubeconfig: given(&args.kubeconfig_file).map(PathBuf::from),
+            node: NodeName::from_variables(|name| std::env::var(name).ok())?,
+        },
+        net_conf: args.net_config_path.clone(),
+        prefix: args.kube_annotation_prefix.clone(),
+        set_condition: args.set_node_network_unavailable,
+    })
 }
 
 fn etcd_config(args: &Args) -> EtcdConfig {

@@ -112,7 +112,7 @@ impl Node {
                 }
                 event = own.recv() => {
                     let Some(event) = event else { return };
-                    tell_own(&event);
+                    self.on_own(&event);
                 }
                 Ok(()) = uplinks.changed() => {
                     let uplink = uplinks.borrow_and_update().clone();
@@ -176,6 +176,20 @@ impl Node {
             self.wanted = Some(self.kernel.alter(alteration));
         }
         true
+    }
+
+    /// News of our lease.
+    fn on_own(&mut self, event: &OwnEvent) {
+        tell_own(event);
+        let OwnEvent::Moved(own) = event else { return };
+        self.own = own.key.subnets();
+        self.leases.set_own(own.key);
+        // Written anew when the kernel has followed.
+        self.ready_env = None;
+        if self.leases.known() {
+            self.claims = Claims::of(self.leases.peers());
+            self.desire();
+        }
     }
 
     /// The uplink is another one, or has changed. Without one everything stays as it is.

@@ -85,8 +85,13 @@ pub(super) fn tell_own(event: &OwnEvent) {
     match event {
         OwnEvent::Renewed { .. } => debug!("our lease was renewed"),
         OwnEvent::Published(_) => info!("our lease was published anew"),
+        OwnEvent::Moved(own) => warn!(
+            "this node has another subnet now: {} ({}); pods with addresses of the former one are not reached by other hosts any more",
+            network::describe(&own.key),
+            own.origin
+        ),
         OwnEvent::Lost { reason } => error!("our lease is lost, forwarding goes on: {reason}"),
         OwnEvent::Reacquired(_) => info!("our lease is ours again, with the same subnet"),
-        OwnEvent::Trouble { reason } => warn!("our lease is not being renewed: {reason}"),
+        OwnEvent::Trouble { reason } => warn!("our lease is not being kept: {reason}"),
     }
 }

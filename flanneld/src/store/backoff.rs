@@ -78,6 +78,12 @@ impl Trouble {
         }
     }
 
+    /// Whether it has begun and is not over.
+    #[cfg(feature = "kube")]
+    pub(crate) fn lasts(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// Notes a failed try. True if its text is new and was therefore logged.
     pub(crate) fn report(&mut self, reason: &str) -> bool {
         self.since.get_or_insert_with(Instant::now);

@@ -5,9 +5,10 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use ipam::{LeaseKey, LeaseRecord, NetConf, Subnets};
+use ipam::{LeaseKey, LeaseRecord, Mac, NetConf, PerFamily, Subnets};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -16,6 +17,8 @@ pub(crate) mod backoff;
 mod claim;
 #[cfg(feature = "etcd")]
 pub mod etcd;
+#[cfg(feature = "kube")]
+pub mod kube;
 
 use backoff::{Backoff, Trouble};
 
@@ -68,6 +71,8 @@ pub enum PeerEvent {
 /// How we came to our subnets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
+    /// Another program gave them to this node: Kubernetes' controller manager.
+    Assigned,
     /// The store had them under our public address.
     Reused,
     /// They were ours before (from the subnet file), and free.
@@ -79,6 +84,7 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Assigned => "the Node's podCIDR",
             Self::Reused => "found under our address",
             Self::Previous => "held before",
             Self::Chosen => "chosen among the free ones",
@@ -115,6 +121,8 @@ pub enum OwnEvent {
         /// What happened.
         reason: String,
     },
+    /// Other subnets are ours now, perhaps after [`OwnEvent::Lost`]; those we had are not any more.
+    Moved(OwnLease),
     /// The same subnets are ours again after [`OwnEvent::Lost`].
     Reacquired(OwnLease),
     /// The store does not answer or refuses. The lease is still ours as far as known. Said once per reason.
@@ -122,6 +130,15 @@ pub enum OwnEvent {
         /// What does not work and why, as a sentence.
         reason: String,
     },
+}
+
+/// What a store knows of this node before it has a lease.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ThisNode {
+    /// The public addresses that it should take, whatever the flags say.
+    pub public: PerFamily<Ipv4Addr, Ipv6Addr>,
+    /// The MACs of its VTEPs that the peers know, from before a reboot perhaps.
+    pub macs: PerFamily<Mac, Mac>,
 }
 
 /// What goes wrong with a store.
@@ -133,6 +150,12 @@ pub enum StoreError {
         /// The command line flag.
         setting: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// Subnets are given to nodes by another program, and this one has none that it can use.
+    #[error("this node has no subnet yet: {reason}")]
+    NotAssigned {
+        /// Why, with what has to happen.
         reason: String,
     },
     /// Nobody answers.
@@ -190,6 +213,15 @@ pub trait LeaseStore: Send + Sync {
     /// logs once what it waits for and when that is over. Fails only where waiting cannot help.
     fn net_conf(&self) -> impl Future<Output = Result<NetConf, StoreError>> + Send;
 
+    /// What the store knows of this node already. Waits for the store if it has to be asked; fails only where waiting cannot
+    /// help. A store that chooses leases by what is published knows nothing.
+    fn this_node(
+        &self,
+        _conf: &NetConf,
+    ) -> impl Future<Output = Result<ThisNode, StoreError>> + Send {
+        async { Ok(ThisNode::default()) }
+    }
+
     /// Makes a lease ours and publishes `record` in it: one that has our public address, else `previous` if it is free and
     /// fits `conf`, else one of the free ones. Losing a race is no error, another try is made.
     ///
@@ -211,6 +243,12 @@ pub trait LeaseStore: Send + Sync {
         record: watch::Receiver<LeaseRecord>,
         events: mpsc::Sender<OwnEvent>,
     ) -> impl Future<Output = ()> + Send;
+
+    /// Tells whoever waits for it that this node's network works, once `works` says so, and keeps telling it. Never ends. A
+    /// store without anybody who waits does nothing.
+    fn announce(&self, _works: watch::Receiver<bool>) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 
     /// Reports all leases and then every change, through any break of the connection. Ends when the receiver is dropped.
     fn watch_peers(&self, events: mpsc::Sender<PeerEvent>) -> impl Future<Output = ()> + Send;

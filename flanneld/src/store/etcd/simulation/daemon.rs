@@ -235,7 +235,9 @@ fn take(stage: &mut Stage, event: OwnEvent) {
                 *until = expires;
             }
         }
-        OwnEvent::Reacquired(own) => *stage = Stage::Holding(own.key, own.expires),
+        OwnEvent::Reacquired(own) | OwnEvent::Moved(own) => {
+            *stage = Stage::Holding(own.key, own.expires)
+        }
         OwnEvent::Lost { .. } => {
             if let Stage::Holding(key, _) = stage {
                 *stage = Stage::Lost(*key);

@@ -1,0 +1,306 @@
+use ipam::{AnnotationPrefix, LeaseBackend};
+use proptest::prelude::*;
+
+use super::super::node::view;
+use super::*;
+
+const OWN: &str = "own";
+
+fn prefix() -> AnnotationPrefix {
+    "flannel.alpha.coreos.com".parse().unwrap()
+}
+
+fn peers() -> Peers {
+    let families = Families { v4: true, v6: true };
+    Peers::new(OWN, families)
+}
+
+/// A Node of the network: its subnets are numbered, and so is its public address.
+fn node(name: &str, subnet: u8, public: u8) -> NodeView {
+    let annotations = format!(
+        r#""flannel.alpha.coreos.com/kube-subnet-manager":"true","flannel.alpha.coreos.com/backend-type":"host-gw",
+           "flannel.alpha.coreos.com/public-ip":"192.0.2.{public}","flannel.alpha.coreos.com/public-ipv6":"2001:db8::{public}""#
+    );
+    bare(name, subnet, &annotations)
+}
+
+fn bare(name: &str, subnet: u8, annotations: &str) -> NodeView {
+    let cidrs = format!(r#"["10.244.{subnet}.0/24","fd00:{subnet}::/64"]"#);
+    view(
+        &prefix(),
+        &format!(
+            r#"{{"metadata":{{"name":"{name}","resourceVersion":"5","creationTimestamp":"2026-11-21T12:00:00Z","annotations":{{{annotations}}}}},
+               "spec":{{"podCIDRs":{cidrs}}}}}"#
+        ),
+    )
+}
+
+fn key(subnet: u8) -> LeaseKey {
+    format!("10.244.{subnet}.0-24&fd00:{subnet}::-64")
+        .parse()
+        .unwrap()
+}
+
+fn list(peers: &mut Peers, nodes: &[NodeView]) {
+    peers.begin();
+    for node in nodes {
+        peers.put(node);
+    }
+    peers.end();
+}
+
+/// The keys that a snapshot has.
+fn snapshot(peers: &mut Peers) -> (Vec<LeaseKey>, Vec<Unreadable>) {
+    match peers.news().as_slice() {
+        [PeerEvent::Snapshot { peers, skipped }] => {
+            (peers.iter().map(|peer| peer.key).collect(), skipped.clone())
+        }
+        other => panic!("no snapshot: {other:?}"),
+    }
+}
+
+fn known() -> Peers {
+    let mut peers = peers();
+    list(
+        &mut peers,
+        &[node(OWN, 1, 1), node("b", 2, 2), node("c", 3, 3)],
+    );
+    assert_eq!(snapshot(&mut peers), (vec![key(2), key(3)], vec![]));
+    peers
+}
+
+#[test]
+fn nothing_is_told_before_the_list_is_whole() {
+    let mut peers = peers();
+    peers.begin();
+    peers.put(&node("b", 2, 2));
+    assert_eq!(peers.news(), []);
+    peers.end();
+    assert_eq!(snapshot(&mut peers).0, [key(2)]);
+    assert_eq!(peers.news(), []);
+}
+
+#[test]
+fn heartbeats_are_no_news() {
+    let mut peers = known();
+    let mut beat = node("b", 2, 2);
+    beat.revision += 1;
+    peers.put(&beat);
+    peers.put(&node(OWN, 1, 1));
+    assert_eq!(peers.news(), []);
+}
+
+/// flannel drops a change of one family only (its defect D1).
+#[test]
+fn a_change_of_one_family_is_news() {
+    let mut peers = known();
+    let mut moved = node("b", 2, 2);
+    let texts = r#""flannel.alpha.coreos.com/kube-subnet-manager":"true","flannel.alpha.coreos.com/backend-type":"host-gw",
+       "flannel.alpha.coreos.com/public-ip":"192.0.2.2","flannel.alpha.coreos.com/public-ipv6":"2001:db8::99""#;
+    moved.annotations = bare("b", 2, texts).annotations;
+    peers.put(&moved);
+    let news = peers.news();
+    let [PeerEvent::Changed(lease)] = news.as_slice() else {
+        panic!("{news:?}")
+    };
+    assert_eq!(
+        lease.record.public.v6,
+        Some("2001:db8::99".parse().unwrap())
+    );
+}
+
+/// flannel does not notice (its defect D2).
+#[test]
+fn another_pod_cidr_removes_the_old_and_adds_the_new() {
+    let mut peers = known();
+    peers.put(&node("b", 9, 2));
+    let news = peers.news();
+    assert!(
+        matches!(news.as_slice(), [PeerEvent::Removed(old), PeerEvent::Changed(new)] if *old == key(2) && new.key == key(9)),
+        "{news:?}"
+    );
+}
+
+#[test]
+fn a_node_that_is_gone_is_gone_and_one_without_marker_is_none() {
+    let mut peers = known();
+    peers.remove("b");
+    peers.remove("never-seen");
+    peers.put(&bare("windows", 7, ""));
+    assert_eq!(peers.news(), [PeerEvent::Removed(key(2))]);
+}
+
+#[test]
+fn a_list_tells_who_was_removed_meanwhile() {
+    let mut peers = known();
+    list(
+        &mut peers,
+        &[node(OWN, 1, 1), node("c", 3, 3), node("d", 4, 4)],
+    );
+    let news = peers.news();
+    assert!(
+        matches!(news.as_slice(), [PeerEvent::Removed(b), PeerEvent::Changed(d)] if *b == key(2) && d.key == key(4)),
+        "{news:?}"
+    );
+}
+
+#[test]
+fn a_list_without_our_own_node_removes_nobody_until_it_is_back() {
+    let mut peers = known();
+    list(&mut peers, &[]);
+    assert_eq!(peers.news(), []);
+    peers.put(&node("c", 3, 3));
+    peers.put(&node(OWN, 1, 1));
+    assert_eq!(peers.news(), [PeerEvent::Removed(key(2))]);
+}
+
+#[test]
+fn stripped_annotations_leave_what_was_known() {
+    let mut peers = known();
+    peers.put(&bare("b", 2, ""));
+    let news = peers.news();
+    let [PeerEvent::Unreadable(entry)] = news.as_slice() else {
+        panic!("{news:?}")
+    };
+    assert_eq!((entry.key.as_str(), entry.lease), ("Node b", Some(key(2))));
+    peers.put(&bare("b", 2, ""));
+    assert_eq!(peers.news(), []);
+    // Put back, it is the same as before.
+    peers.put(&node("b", 2, 2));
+    assert_eq!(peers.news(), []);
+    // Stripped together with another subnet it is a Node of its own, which is none of ours.
+    peers.put(&bare("b", 8, ""));
+    assert_eq!(peers.news(), [PeerEvent::Removed(key(2))]);
+}
+
+#[test]
+fn what_cannot_be_read_is_told_once_and_again_when_it_changes() {
+    let mut peers = known();
+    let broken = |text: &str| {
+        bare(
+            "d",
+            4,
+            &format!(
+                r#""flannel.alpha.coreos.com/kube-subnet-manager":"true","flannel.alpha.coreos.com/public-ip":"{text}""#
+            ),
+        )
+    };
+    for (text, expected) in [("x", 1), ("x", 0), ("y", 1), ("y", 0)] {
+        peers.put(&broken(text));
+        assert_eq!(peers.news().len(), expected, "{text}");
+    }
+    peers.put(&node("d", 4, 4));
+    assert!(matches!(peers.news().as_slice(), [PeerEvent::Changed(_)]));
+}
+
+#[test]
+fn a_foreign_backend_is_a_lease_for_the_network_to_judge() {
+    let mut peers = known();
+    let wireguard = bare(
+        "d",
+        4,
+        r#""flannel.alpha.coreos.com/kube-subnet-manager":"true","flannel.alpha.coreos.com/backend-type":"wireguard",
+           "flannel.alpha.coreos.com/public-ip":"192.0.2.4""#,
+    );
+    peers.put(&wireguard);
+    let news = peers.news();
+    let [PeerEvent::Changed(lease)] = news.as_slice() else {
+        panic!("{news:?}")
+    };
+    assert!(matches!(&lease.record.backend, LeaseBackend::Other { name } if name == "wireguard"));
+}
+
+#[test]
+fn of_two_nodes_with_one_subnet_the_first_holds_it() {
+    let mut peers = known();
+    let mut later = node("a", 2, 8);
+    later.created += 60;
+    peers.put(&later);
+    let holder = |news: Vec<PeerEvent>| match news.as_slice() {
+        [PeerEvent::Changed(lease)] => lease.record.public.v4,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(holder(peers.news()), Some("192.0.2.2".parse().unwrap()));
+    peers.remove("b");
+    assert_eq!(holder(peers.news()), Some("192.0.2.8".parse().unwrap()));
+    // What our own Node has is nobody else's.
+    peers.put(&node(OWN, 2, 1));
+    assert!(peers.news().contains(&PeerEvent::Removed(key(2))));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put {
+        name: u8,
+        subnet: u8,
+        public: u8,
+        managed: bool,
+    },
+    Remove {
+        name: u8,
+    },
+    Relist {
+        keep: u8,
+    },
+    Ask,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0u8..5, 1u8..6, 1u8..5, any::<bool>()).prop_map(|(name, subnet, public, managed)| Step::Put { name, subnet, public, managed }),
+        1 => (0u8..5).prop_map(|name| Step::Remove { name }),
+        1 => any::<u8>().prop_map(|keep| Step::Relist { keep }),
+        2 => Just(Step::Ask),
+    ]
+}
+
+proptest! {
+    /// Whoever takes in all news knows what one knows who asks once at the end.
+    #[test]
+    fn news_add_up_to_the_whole(steps in proptest::collection::vec(step(), 1..60)) {
+        let mut peers = peers();
+        let mut nodes: BTreeMap<String, NodeView> = BTreeMap::new();
+        let own = node(OWN, 100, 100);
+        list(&mut peers, std::slice::from_ref(&own));
+        let mut listener = BTreeMap::new();
+        for step in steps.into_iter().chain([Step::Ask]) {
+            match step {
+                Step::Put { name, subnet, public, managed } => {
+                    let name = format!("n{name}");
+                    let view = if managed { node(&name, subnet, public) } else { bare(&name, subnet, "") };
+                    peers.put(&view);
+                    nodes.insert(name, view);
+                }
+                Step::Remove { name } => {
+                    let name = format!("n{name}");
+                    peers.remove(&name);
+                    nodes.remove(&name);
+                }
+                Step::Relist { keep } => {
+                    let mut at = 0;
+                    nodes.retain(|_, _| { at += 1; keep >> (at % 8) & 1 == 1 });
+                    let mut all: Vec<NodeView> = nodes.values().cloned().collect();
+                    all.push(own.clone());
+                    list(&mut peers, &all);
+                }
+                Step::Ask => for event in peers.news() {
+                    match event {
+                        PeerEvent::Snapshot { peers, .. } => listener = peers.into_iter().map(|p| (p.key, p.record)).collect(),
+                        PeerEvent::Changed(lease) => { listener.insert(lease.key, lease.record); }
+                        PeerEvent::Removed(key) => { listener.remove(&key); }
+                        PeerEvent::Unreadable(_) => {}
+                    }
+                },
+            }
+        }
+        peers.reported = false;
+        let news = peers.news();
+        let [PeerEvent::Snapshot { peers: all, .. }] = news.as_slice() else { panic!("{news:?}") };
+        let whole: BTreeMap<_, _> = all.iter().map(|p| (p.key, p.record.clone())).collect();
+        prop_assert_eq!(listener, whole);
+        for node in nodes.values().filter(|node| node.annotations.is_managed()) {
+            let key = LeaseKey::new(node.subnets.clone().unwrap()).unwrap();
+            prop_assert!(all.iter().any(|lease| lease.key == key));
+        }
+    }
+}
