@@ -12,8 +12,9 @@ use etcd_client::{Client, ConnectOptions};
 use tempfile::TempDir;
 
 /// Runs etcd until a line comes from the test; then the test goes on to use or remove the directory. When standard input ends
-/// without one, the test was killed: then etcd is ended and the directory, the first argument, removed.
-const WATCHDOG: &str = r#"
+/// without one, the test was killed: then etcd is ended and the directory, the first argument, removed. The same is done for the
+/// API server.
+pub(crate) const WATCHDOG: &str = r#"
 directory=$1
 shift
 exec 3<&0
@@ -289,7 +290,7 @@ impl Drop for Etcd {
 
 /// A port that nobody uses now and that the kernel does not give to outgoing connections either, so that a restarted server
 /// finds it free.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     let first_given = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
         .ok()
         .and_then(|text| text.split_whitespace().next()?.parse::<u16>().ok())

@@ -6,6 +6,7 @@
 mod cable;
 mod cluster;
 mod etcd;
+pub mod kube;
 pub mod store;
 
 use std::future::Future;
