@@ -7,6 +7,7 @@ mod program;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ pub use program::{Unavailable, api_server};
 
 /// The token of a user who may do everything.
 const ADMIN: &str = "admin-token";
+/// Signs the tokens of service accounts.
+const KEY: &str = include_str!("../data/tls/service-account-key.pem");
 /// How long the API server may take to serve. On a loaded machine it takes half a minute.
 const START: Duration = Duration::from_secs(180);
 /// How often another port is tried.
@@ -34,6 +37,8 @@ pub struct ApiServer {
     program: PathBuf,
     etcd: Etcd,
     directory: TempDir,
+    /// Where it is reached.
+    address: Ipv4Addr,
     port: u16,
     never_ran: bool,
     watchdog: Option<Child>,
@@ -56,7 +61,16 @@ impl ApiServer {
     /// # Errors
     /// When they do not start.
     pub async fn start(program: &Path) -> Result<Self> {
+        Self::start_at(program, Ipv4Addr::LOCALHOST).await
+    }
+
+    /// The same, reached under an address of this host.
+    ///
+    /// # Errors
+    /// When they do not start.
+    pub async fn start_at(program: &Path, address: Ipv4Addr) -> Result<Self> {
         let mut server = Self {
+            address,
             program: program.to_path_buf(),
             etcd: Etcd::start().await?,
             directory: TempDir::with_prefix("loden-kube-")?,
@@ -68,6 +82,8 @@ impl ApiServer {
         std::fs::write(server.path("tokens.csv"), tokens)?;
         let policy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
         std::fs::write(server.path("policy.yaml"), policy)?;
+        // Inside a lab the sources may be out of sight.
+        std::fs::write(server.path("service-account-key.pem"), KEY)?;
         server.up().await?;
         Ok(server)
     }
@@ -110,7 +126,7 @@ impl ApiServer {
 
     /// Its address.
     pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
+        format!("https://{}:{}", self.address, self.port)
     }
 
     /// A file in its directory.
@@ -190,11 +206,13 @@ impl ApiServer {
 
     fn spawn(&mut self) -> Result<()> {
         let log = File::create(self.path("log"))?;
-        let key = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/data/tls/service-account-key.pem"
-        );
         let file = |name: &str| self.path(name).display().to_string();
+        let key = file("service-account-key.pem");
+        // It refuses to advertise a loopback address; nobody uses this one.
+        let advertised = match self.address {
+            Ipv4Addr::LOCALHOST => Ipv4Addr::new(192, 0, 2, 1),
+            address => address,
+        };
         let mut command = Command::new("sh");
         command
             .args(["-c", WATCHDOG, "sh"])
@@ -202,6 +220,8 @@ impl ApiServer {
             .arg(&self.program)
             .arg(format!("--etcd-servers={}", self.etcd.endpoint()))
             .arg(format!("--secure-port={}", self.port))
+            .arg(format!("--bind-address={}", self.address))
+            .arg(format!("--advertise-address={advertised}"))
             .arg(format!("--cert-dir={}", file("certs")))
             .arg(format!("--token-auth-file={}", file("tokens.csv")))
             .arg(format!("--audit-policy-file={}", file("policy.yaml")))
@@ -209,8 +229,6 @@ impl ApiServer {
             .arg(format!("--service-account-key-file={key}"))
             .arg(format!("--service-account-signing-key-file={key}"))
             .args([
-                "--bind-address=127.0.0.1",
-                "--advertise-address=192.0.2.1",
                 "--endpoint-reconciler-type=none",
                 "--authorization-mode=RBAC",
                 "--service-account-issuer=https://kubernetes.default.svc",
