@@ -1,6 +1,6 @@
 //! `flanneld cleanup`: takes away everything that Loden (or flannel) put on this node's kernel, and nothing of others.
 //!
-//! What is ours is known by the marks that the daemon knows it by, so neither a running daemon nor etcd is needed. [`rules`] decides,
+//! What is ours is known by the marks that the daemon knows it by, so neither a running daemon nor etcd is needed. `rules` decides,
 //! here it is looked, asked and done.
 
 mod rules;

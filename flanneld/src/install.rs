@@ -3,7 +3,7 @@
 //!
 //! The image of the daemon has no shell and no `cp`, so this is what an init container runs. The order matters to runtimes: a
 //! conflist whose program is not there yet makes every pod fail, so the program comes first and goes last. Nothing of others is
-//! touched; see [`program`] and [`conflist`] for how what is ours is known.
+//! touched; see `program` and `conflist` for how what is ours is known.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! What calls of the CNI program that were killed have left on this node, found and taken away: at the start of the daemon and
 //! from time to time. Most runtimes never ask for that (GC).
 //!
-//! The CNI program's records say what it has made, and the kernel whether it is still there; [`verdict`] decides. Records of
+//! The CNI program's records say what it has made, and the kernel whether it is still there; `verdict` decides. Records of
 //! attachments that plugins of others have a part in are left to whoever can call those.
 
 use std::fs;

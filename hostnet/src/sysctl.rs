@@ -186,8 +186,9 @@ fn hint(reason: &io::Error) -> &'static str {
     }
 }
 
-/// Writing a setting takes the kernel some milliseconds at most, but whoever does it may have to wait for a processor.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Writing a setting takes the kernel some milliseconds, unless many are busy with the network configuration: it tries for that lock over
+/// and over, and may find it taken each time for seconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(1);
 
 const ROOT: &str = "/proc/sys";

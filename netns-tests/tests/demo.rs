@@ -17,8 +17,13 @@ const END_DEADLINE: Duration = Duration::from_secs(30);
 fn demo(mode: &str) -> Result<Command> {
     programs::find("flanneld")?;
     programs::find("flannel")?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_loden-lab"));
+    // Shells start what runs in the background with SIGINT ignored, and then so would the demo.
+    let mut command = Command::new("env");
     command
+        .args([
+            "--default-signal=INT,TERM,HUP",
+            env!("CARGO_BIN_EXE_loden-lab"),
+        ])
         .arg(mode)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());

@@ -86,7 +86,7 @@ pub(crate) fn things_that_are_no_namespaces_are_told_as_such() -> Result<()> {
 pub(crate) fn forwarding_is_switched_by_many_at_once() -> Result<()> {
     const SETTING: &str = "net/ipv4/ip_forward";
     let link = plain_link(&mut Netlink::open()?, "first")?;
-    for round in 0..200 {
+    for round in 0..50 {
         sysctl::write(SETTING, "0")?;
         let seen = |link| {
             Ok::<_, anyhow::Error>(Netlink::open()?.link(link)?.context("gone")?.forwards_ipv4)
