@@ -7,6 +7,8 @@ use anyhow::{Context, Result, ensure};
 
 /// The variable that names a directory with `kube-apiserver`, as controller tests everywhere have it.
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
+/// The Go module that pins the release. Inside a lab the sources may be out of sight.
+const MODULE: &str = include_str!("../../kube-apiserver/go.mod");
 /// The minor version of Go 1 that the release needs.
 const GO_MINOR: u32 = 26;
 
@@ -38,7 +40,7 @@ pub fn api_server() -> Result<Result<PathBuf, Unavailable>> {
         return Ok(Ok(program));
     }
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("kube-apiserver");
-    let program = target().join(format!("kube-apiserver-{}", release(&module)?));
+    let program = directory()?.join(format!("kube-apiserver-{}", release()?));
     if program.is_file() {
         return Ok(Ok(program));
     }
@@ -81,17 +83,17 @@ pub fn api_server() -> Result<Result<PathBuf, Unavailable>> {
     Ok(Ok(program))
 }
 
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-        PathBuf::from,
-    )
+/// The directory of the programs that cargo builds, which is in sight inside a lab too.
+fn directory() -> Result<PathBuf> {
+    let executable = std::env::current_exe()?;
+    let here = executable.parent().context("this program lies nowhere")?;
+    let above = here.ends_with("deps").then(|| here.parent()).flatten();
+    Ok(above.unwrap_or(here).to_owned())
 }
 
 /// The release that the module pins.
-fn release(module: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(module.join("go.mod"))?;
-    let pinned = text.lines().find_map(|line| {
+fn release() -> Result<String> {
+    let pinned = MODULE.lines().find_map(|line| {
         line.trim_start_matches("require")
             .trim()
             .strip_prefix("k8s.io/kubernetes ")
