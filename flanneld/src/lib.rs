@@ -15,6 +15,7 @@ pub mod logging;
 pub mod network;
 pub mod notify;
 pub mod pods;
+pub mod probe;
 pub mod reconcile;
 pub mod store;
 pub mod uplink;

@@ -9,6 +9,7 @@ pub mod ethtool;
 pub mod netns;
 pub mod nft;
 pub mod pod_link;
+pub mod probe;
 pub mod sysctl;
 
 mod address;
