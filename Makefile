@@ -36,7 +36,7 @@ else
 	@manifests/image/build $(TARGET)/dist-$(ARCH) $(IMAGE) $(ARCH) $(TARGET)/dist/image-$(ARCH).tar
 endif
 
-# The lab comes from a second call, for the image to spare it; features are the same in both, so nothing is built twice.
+# The lab comes from a second call, for the image to spare it.
 .PHONY: lab-program
 lab-program: build
 	$(STATIC) --bins -p netns-tests
