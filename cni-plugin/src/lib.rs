@@ -28,6 +28,10 @@
 //! `delegate.ipMasq` is then fulfilled by those. Only without `--ip-masq` this program has rules of its own, static too
 //! ([`masquerade`]).
 //!
+//! # What is counted
+//!
+//! Each call ends by leaving its verb, its code and how long it took in [`ipam::operations`], where the daemon finds it.
+//!
 //! # Other names
 //!
 //! Started as `bridge`, `ptp`, `host-local` or `loopback` the program is that reference plugin ([`personas`]).
@@ -56,26 +60,36 @@ pub mod verbs;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::ExitCode;
+use std::time::Instant;
+
+use ipam::operations::{self, Operations};
 
 use crate::deadline::Deadline;
 use crate::personas::Persona;
 use crate::protocol::config::STDIN_MAX;
 use crate::protocol::json::Object;
 use crate::protocol::result::AddResult;
-use crate::protocol::{Config, Error, Invocation, Request, SpecVersion};
+use crate::protocol::{Config, Error, Invocation, Request, SpecVersion, Verb};
 
 /// One call of the program under the name it was started by: reads the environment and perhaps stdin, and writes at most one
-/// JSON document to stdout.
+/// JSON document to stdout. A call of the plugin `flannel` is counted in `operations`.
 pub fn run(
     program: Option<OsString>,
     environment: impl Fn(&str) -> Option<OsString>,
     stdin: impl Read,
     mut stdout: impl Write,
     mut stderr: impl Write,
+    operations: &Operations,
 ) -> ExitCode {
+    let begin = Instant::now();
     let persona = Persona::of(program.as_deref());
-    let call = match Invocation::from_environment(environment) {
-        Ok(Some(call)) => call,
+    let (verb, done) = match Invocation::from_environment(environment) {
+        Ok(Some(call)) => {
+            let mut config = Vec::new();
+            let done = execute(persona, &call, stdin, &mut config, &mut stdout);
+            let done = done.map_err(|error| (error, Config::answer_version(&config)));
+            (Some(call.request.verb()), done)
+        }
         Ok(None) => {
             let versions = SpecVersion::list();
             let _ = writeln!(
@@ -85,13 +99,37 @@ pub fn run(
             );
             return ExitCode::SUCCESS;
         }
-        Err(error) => return refuse(&mut stdout, &error, SpecVersion::NEWEST),
+        Err(error) => (None, Err((error, SpecVersion::NEWEST))),
     };
-    let mut config = Vec::new();
-    match execute(persona, &call, stdin, &mut config, &mut stdout) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => refuse(&mut stdout, &error, Config::answer_version(&config)),
+    let code = done.as_ref().map_or_else(|(error, _)| error.code(), |()| 0);
+    if let Err((error, version)) = &done {
+        // Whoever closed stdout has only the exit status left.
+        let _ = print(&mut stdout, &error.render(*version));
     }
+    if persona == Persona::Flannel
+        && let Some(verb) = counted(verb)
+    {
+        // A call that cannot be counted is as good as any other.
+        let _ = operations.add(verb, code, begin.elapsed());
+    }
+    if done.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// What a call is counted as; what only asks for the version is not.
+fn counted(verb: Option<Verb>) -> Option<operations::Verb> {
+    Some(match verb {
+        Some(Verb::Add) => operations::Verb::Add,
+        Some(Verb::Del) => operations::Verb::Del,
+        Some(Verb::Check) => operations::Verb::Check,
+        Some(Verb::Gc) => operations::Verb::Gc,
+        Some(Verb::Status) => operations::Verb::Status,
+        Some(Verb::Version) => return None,
+        None => operations::Verb::Unknown,
+    })
 }
 
 /// Carries a call out. What was read from stdin is left in `stdin_read`, for the version of an error document.
@@ -168,12 +206,6 @@ fn tell(made: impl Made, config: &Config, stdout: &mut impl Write) -> Result<(),
     // The process ends now, and the kernel closes everything at once.
     std::mem::forget(made);
     Ok(())
-}
-
-fn refuse(stdout: &mut impl Write, error: &Error, version: SpecVersion) -> ExitCode {
-    // Whoever closed stdout has only the exit status left.
-    let _ = print(stdout, &error.render(version));
-    ExitCode::FAILURE
 }
 
 fn print(stdout: &mut impl Write, document: &Object) -> Result<(), Error> {

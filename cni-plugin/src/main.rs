@@ -12,5 +12,6 @@ fn main() -> ExitCode {
         io::stdin().lock(),
         io::stdout().lock(),
         io::stderr().lock(),
+        &ipam::operations::Operations::default(),
     )
 }

@@ -92,7 +92,8 @@ impl Scratch {
         let text = serde_json::to_vec(delegate).unwrap_or_default();
         let written = self.create().and_then(|mut draft| {
             draft.write_all(&text)?;
-            drop(draft);
+            // The process ends in a moment, and the kernel closes everything at once.
+            std::mem::forget(draft);
             fs::rename(&self.draft, &self.path)
         });
         match written {

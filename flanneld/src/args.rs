@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, CommandFactory, Parser};
 
 use self::goflags::{Normalised, parse_bool};
+use crate::logging::Format;
 
 /// Where flannel's documentation, unit files and manifests expect the file that the CNI program reads.
 pub const SUBNET_FILE: &str = "/run/flannel/subnet.env";
@@ -120,6 +121,9 @@ pub struct Args {
     /// How much is logged: 0 changes and what is wrong, 1 also what is being done, 2 and more everything
     #[arg(long = "v", default_value_t = 0)]
     pub verbosity: u32,
+    /// Form of the log: text for people, json for programs (one object a line)
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: Format,
     /// Accepted for flannel's sake, without effect
     #[arg(long, hide = true, default_value = "")]
     pub vmodule: String,

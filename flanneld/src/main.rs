@@ -12,7 +12,7 @@ use flanneld::app::{self, Settings};
 use flanneld::args::{Args, Invocation};
 use flanneld::cleanup::Cleanup;
 use flanneld::install::{Install, InstallError, Uninstall};
-use flanneld::logging;
+use flanneld::logging::{self, Repeated};
 use flanneld::store::etcd::{EtcdConfig, EtcdStore, Secret};
 use flanneld::store::kube::{KubeAccess, KubeConfig, KubeStore, NodeName};
 use flanneld::store::{LeaseStore, StoreError};
@@ -49,8 +49,9 @@ fn main() -> ExitCode {
         eprintln!("v{} (Loden)", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
-    logging::start(invocation.args.verbosity);
-    run(invocation)
+    let args = &invocation.args;
+    let repeated = logging::start(args.verbosity, args.log_format);
+    run(invocation, repeated)
 }
 
 /// Runs a command: what it does goes to standard output, a sentence a line.
@@ -105,7 +106,7 @@ fn misused(error: &clap::Error) -> ExitCode {
     }
 }
 
-fn run(invocation: Invocation) -> ExitCode {
+fn run(invocation: Invocation, repeated: Repeated) -> ExitCode {
     info!("Loden flanneld {}", env!("CARGO_PKG_VERSION"));
     for warning in &invocation.warnings {
         warn!("{warning}");
@@ -121,6 +122,7 @@ fn run(invocation: Invocation) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
+    runtime.spawn(repeated.sum_up());
     let settings = Settings::from_args(args);
     if args.kube_subnet_mgr {
         let store = kube_config(args).and_then(KubeStore::new);

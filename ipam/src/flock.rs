@@ -6,19 +6,17 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::Flock;
-
 /// A change under the lock takes about this long, so it is the first pause.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(4);
 
 /// Asks `attempt` for the lock until it has it or the time is over; the inner error tells how long that took. An attempt
 /// gives the file back while another process holds the lock.
-pub(crate) fn acquire<E>(
+pub(crate) fn acquire<L, E>(
     mut file: File,
     wait: Duration,
-    mut attempt: impl FnMut(File) -> Result<Result<Flock<File>, File>, E>,
-) -> Result<Result<Flock<File>, Duration>, E> {
+    mut attempt: impl FnMut(File) -> Result<Result<L, File>, E>,
+) -> Result<Result<L, Duration>, E> {
     let begin = Instant::now();
     let mut pause = SHORTEST_PAUSE;
     loop {

@@ -1,7 +1,7 @@
 //! Addresses and their meaning: network configuration, subnets, leases in their wire forms, and the pool of pod addresses.
 //!
-//! Nothing here speaks to a network or to the kernel's network stack. Files are read and written in three places only:
-//! [`SubnetEnv`], [`pool`] and [`host_local`].
+//! Nothing here speaks to a network or to the kernel's network stack. Files are read and written in four places only:
+//! [`SubnetEnv`], [`pool`], [`host_local`] and [`operations`].
 #![forbid(unsafe_code)]
 
 pub mod choose;
@@ -13,6 +13,7 @@ mod json;
 pub mod lease;
 mod mac;
 pub mod netconf;
+pub mod operations;
 pub mod pool;
 pub mod subnet_env;
 

@@ -2,7 +2,7 @@
 //!
 //! No `flanneld` runs here: `subnet.env` is all that the two programs share. `attach` is about pods that come, `detach` about
 //! those that go, `delegate` about plugins of others that do a part of the work, `chain` about plugins behind ours, `refusals` about bad input, `switch` about nodes that
-//! change from flannel's plugin to ours and back, `cost` about system calls, `upkeep` about
+//! change from flannel's plugin to ours and back, `cost` about system calls, `counted` about what is counted of calls, `upkeep` about
 //! CHECK, GC and STATUS; `scene` sets the stage.
 
 #[path = "cni/attach.rs"]
@@ -11,6 +11,8 @@ mod attach;
 mod chain;
 #[path = "cni/cost.rs"]
 mod cost;
+#[path = "cni/counted.rs"]
+mod counted;
 #[path = "cni/delegate.rs"]
 mod delegate;
 #[path = "cni/detach.rs"]
@@ -27,6 +29,7 @@ mod upkeep;
 use attach::*;
 use chain::*;
 use cost::*;
+use counted::*;
 use delegate::*;
 use detach::*;
 use refusals::*;
@@ -70,6 +73,8 @@ netns_tests::tests![
     our_conflist_serves_a_host_port,
     the_whole_chain_works_behind_both,
     an_add_is_cheap,
+    calls_are_counted_with_their_codes,
+    a_place_for_counters_that_is_none_disturbs_no_call,
     a_delegate_of_others_attaches,
     addresses_may_come_from_another_plugin,
     del_calls_whom_the_add_called,

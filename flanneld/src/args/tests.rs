@@ -255,3 +255,23 @@ fn empty_values_mean_what_they_mean_to_flannel() {
     assert_eq!(args.public_ip, OptionalArg(None));
     assert_eq!(args.etcd_cafile, "");
 }
+
+#[test]
+fn the_form_of_the_log_is_a_flag_and_a_variable() {
+    let form = |words: &[&str], variables: &[(&str, &str)]| {
+        read(words, variables).map(|invocation| invocation.args.log_format)
+    };
+    assert_eq!(form(&[], &[]).unwrap(), Format::Text);
+    assert_eq!(form(&["-log-format=json"], &[]).unwrap(), Format::Json);
+    let variable = [("FLANNELD_LOG_FORMAT", "json")];
+    assert_eq!(form(&[], &variable).unwrap(), Format::Json);
+    assert_eq!(
+        form(&["--log-format", "text"], &variable).unwrap(),
+        Format::Text
+    );
+    let refusal = form(&["--log-format=xml"], &[]).unwrap_err().to_string();
+    assert!(
+        refusal.contains("--log-format") && refusal.contains("json"),
+        "{refusal}"
+    );
+}

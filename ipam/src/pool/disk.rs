@@ -3,7 +3,7 @@
 //! Nothing is synced: what a killed process wrote is in the page cache, and no reservation outlives the boot that a power
 //! loss ends. A write here never crosses a page, so a kill leaves it done or not done.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -74,17 +74,16 @@ impl Disk {
     }
 
     /// Takes the lock; `Err` gives the file back while another one has it.
-    pub(super) fn try_lock(
-        &self,
-        name: &str,
-        file: File,
-    ) -> Result<Result<Flock<File>, File>, PoolError> {
+    pub(super) fn try_lock(&self, name: &str, file: File) -> Result<Result<File, File>, PoolError> {
         let refused = |source| named("cannot lock", &self.path(name))(source);
         self.look().map_err(refused)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Ok(lock)),
-            Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => Ok(Err(file)),
-            Err((_, errno)) => Err(refused(errno.into())),
+        match file.try_lock() {
+            Ok(()) => Ok(Ok(file)),
+            Err(TryLockError::WouldBlock) => Ok(Err(file)),
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {
+                Ok(Err(file))
+            }
+            Err(TryLockError::Error(error)) => Err(refused(error)),
         }
     }
 

@@ -3,8 +3,6 @@
 use std::fs::File;
 use std::time::Duration;
 
-use nix::fcntl::Flock;
-
 use super::disk::Disk;
 use super::error::PoolError;
 use crate::flock;
@@ -12,9 +10,9 @@ use crate::flock;
 /// The file is never removed nor renamed: two processes would hold locks on two files of one name.
 const NAME: &str = "lock";
 
-/// Held until dropped.
+/// Held until dropped: closing the file gives the lock up, nobody else has it open.
 pub(super) struct Lock {
-    _flock: Flock<File>,
+    _locked: File,
 }
 
 /// Waits for the lock, at most as long as given. `prepare` makes the directories where there are none yet.
@@ -31,7 +29,7 @@ pub(super) fn acquire(
         }
     };
     match flock::acquire(file, wait, |file| disk.try_lock(NAME, file))? {
-        Ok(flock) => Ok(Lock { _flock: flock }),
+        Ok(locked) => Ok(Lock { _locked: locked }),
         Err(waited) => Err(PoolError::Busy {
             path: disk.path(NAME),
             waited,

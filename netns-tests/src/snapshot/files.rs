@@ -16,6 +16,11 @@ pub(super) fn lines(host: &Host) -> Result<Vec<String>> {
     Ok(lines)
 }
 
+/// Where the CNI program counts its calls: each changes it, also one that changes nothing else.
+const COUNTERS: &str = "/run/loden/operations";
+/// It is there for them alone if for nothing else.
+const AROUND_COUNTERS: &str = "/run/loden";
+
 fn walk(host: &Host, directory: &Path, lines: &mut Vec<String>) -> Result<()> {
     let problem = || {
         format!(
@@ -27,6 +32,9 @@ fn walk(host: &Host, directory: &Path, lines: &mut Vec<String>) -> Result<()> {
     for entry in fs::read_dir(host.path(directory)).with_context(problem)? {
         let entry = entry.with_context(problem)?;
         let path = directory.join(entry.file_name());
+        if path == Path::new(COUNTERS) {
+            continue;
+        }
         // What goes while it is looked at is not there.
         let Ok(metadata) = fs::symlink_metadata(entry.path()) else {
             continue;
@@ -34,14 +42,17 @@ fn walk(host: &Host, directory: &Path, lines: &mut Vec<String>) -> Result<()> {
         let kind = metadata.file_type();
         let mode = metadata.permissions().mode() & 0o7777;
         let shown = path.display();
-        lines.push(match () {
+        let line = match () {
             () if kind.is_dir() => format!("file {shown}/ mode {mode:04o}"),
             () if kind.is_symlink() => {
                 format!("file {shown} -> {}", fs::read_link(entry.path())?.display())
             }
             () if kind.is_socket() => format!("file {shown} socket"),
             () => format!("file {shown} mode {mode:04o} size {}", metadata.len()),
-        });
+        };
+        if path != Path::new(AROUND_COUNTERS) {
+            lines.push(line);
+        }
         if kind.is_dir() {
             walk(host, &path, lines)?;
         }

@@ -66,7 +66,7 @@ pub(crate) fn an_add_is_cheap() -> Result<()> {
     // A bridge has to be looked at first, and its port waited for. The first pod makes directories, the pool's index and the
     // bridge, and switches forwarding on; with IPv4 alone.
     let (_lab, hosts) = both()?;
-    for ((host, plugin), (first, sends)) in hosts.into_iter().zip([(145, 3), (185, 6)]) {
+    for ((host, plugin), (first, sends)) in hosts.into_iter().zip([(148, 3), (188, 6)]) {
         let trace = Trace::of_add(&host, &plugin, "first")?;
         let total = trace.total()?;
         ensure!(total <= first, "{total} system calls:\n{}", trace.text);

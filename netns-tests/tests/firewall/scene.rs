@@ -63,7 +63,8 @@ pub(crate) fn start(
     let usual = std::env::var("PATH").context("there is no PATH")?;
     let path = first.map_or(usual.clone(), |first| format!("{first}:{usual}"));
     let endpoints = format!("--etcd-endpoints={}", lab.etcd_endpoint());
-    let arguments = [endpoints.as_str(), "--iptables-resync=1"]
+    // Every repair is to be counted, the same one too.
+    let arguments = [endpoints.as_str(), "--iptables-resync=1", "-v=1"]
         .into_iter()
         .chain(arguments.iter().copied());
     let program = programs::find("flanneld")?;
