@@ -11,7 +11,7 @@ STATIC  = RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --t
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: build
 build: needs ## the release programs, linked statically
@@ -68,6 +68,12 @@ soak: needs ## what takes long: ten thousand kills, ten minutes of chaos, millio
 	LODEN_CARGO_AS_ROOT=1 LODEN_RESTARTS=200 $(CARGO) test -p netns-tests --test overlay a_stream_outlives
 	LODEN_FUZZ_RUNS=1_000_000 $(CARGO) test --release -p loden-fuzz
 	LODEN_SCHEDULES=200_000 $(CARGO) test --release -p flanneld --lib simulation
+
+# IMAGE2, NODE_EXEC and the other variables: docs/testing.md. They reach the runner through the environment.
+.PHONY: cluster-test
+cluster-test: ## on a Kubernetes cluster of yours: KUBECONFIG=… IMAGE=… (NODE_EXEC=… and more: docs/testing.md)
+	$(CARGO) build -p loden-cluster-test
+	@$(TARGET)/debug/loden-cluster-test $(ARGS)
 
 .PHONY: lint lint-format lint-clippy lint-docs lint-links
 lint: lint-format lint-clippy lint-docs lint-links ## formatting, clippy, the documentation of the code, links of the pages

@@ -1,0 +1,111 @@
+//! The daemons on the nodes: killed, restarted, waited for.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use crate::bench::Bench;
+use crate::kubectl::{holds, text};
+use crate::manifest::{DAEMON_SET, NAMESPACE};
+
+/// The ID of a container of a pod, as the runtime knows it, if it runs.
+pub(crate) fn container(pod: &Value) -> Option<&str> {
+    let status = &pod["status"]["containerStatuses"][0];
+    status["state"]["running"].as_object()?;
+    text(status, "/containerID")
+        .split_once("://")
+        .map(|(_, id)| id)
+}
+
+/// Kills what runs in a container, found by the name of its control group: that is how runtimes name it.
+pub(crate) fn kill_script(container: &str) -> String {
+    format!(
+        "k=no; for p in $(grep -ls {container} /proc/[0-9]*/cgroup | cut -d/ -f3); do kill -9 $p && k=yes; done; echo $k"
+    )
+}
+
+impl Bench {
+    /// The pods of the DaemonSet.
+    pub(crate) fn daemons(&self) -> Result<Vec<Value>> {
+        self.kubectl
+            .items(&["get", "pods", "-n", NAMESPACE, "-l", "app=flannel"])
+    }
+
+    /// Kills flanneld wherever it runs, and returns how many there were.
+    pub(crate) fn kill_daemons(&self) -> Result<usize> {
+        let mut killed = 0;
+        for pod in self.daemons()? {
+            let node = text(&pod, "/spec/nodeName");
+            if let Some(id) =
+                container(&pod).filter(|_| self.nodes.iter().any(|of| of.name == node))
+            {
+                let said = self.on_node(node, &kill_script(id))?.ok("NODE_EXEC")?;
+                killed += usize::from(said.trim() == "yes");
+            }
+        }
+        Ok(killed)
+    }
+
+    /// Waits until the DaemonSet is as it should be, on every node.
+    pub(crate) fn daemons_ready(&mut self, seconds: u64) -> Result<()> {
+        self.wait(
+            "flanneld is ready everywhere",
+            Duration::from_secs(seconds),
+            |bench| {
+                let set = bench
+                    .kubectl
+                    .json(&["get", "daemonset", "-n", NAMESPACE, DAEMON_SET])?;
+                let number =
+                    |pointer: &str| set.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+                let wanted = number("/status/desiredNumberScheduled");
+                let seen = number("/status/observedGeneration") == number("/metadata/generation");
+                let pods = bench.daemons()?;
+                let ready = pods.iter().filter(|pod| holds(pod, "Ready")).count() as u64;
+                let same = number("/status/updatedNumberScheduled") == wanted
+                    && pods.len() as u64 == wanted;
+                Ok(if seen && same && ready == wanted && wanted > 0 {
+                    Ok(())
+                } else {
+                    Err(format!("{ready} of {wanted}"))
+                })
+            },
+        )
+    }
+
+    /// Makes the pods of the DaemonSet anew: one whose container was killed often is started again ever later by its kubelet.
+    pub(crate) fn renew_daemons(&mut self) -> Result<()> {
+        let words = [
+            "delete",
+            "pods",
+            "-n",
+            NAMESPACE,
+            "-l",
+            "app=flannel",
+            "--timeout=100s",
+        ];
+        self.kubectl.run(&words)?;
+        self.daemons_ready(120)
+    }
+
+    /// Whether commands can be run on nodes as root; if not, these checks are skipped.
+    pub(crate) fn has_node_exec(&mut self, checks: &[&str]) -> Result<bool> {
+        if self.args.hooks.node_exec.is_none() {
+            for check in checks {
+                self.skip(check, "no NODE_EXEC");
+            }
+            return Ok(false);
+        }
+        for node in self.nodes.clone() {
+            let said = self
+                .on_node(&node.name, "echo here; id -u")?
+                .ok("NODE_EXEC")?;
+            ensure!(
+                said == "here\n0\n",
+                "NODE_EXEC on {} said {said:?} for `echo here; id -u`; it must pass each word on, and be root",
+                node.name
+            );
+        }
+        Ok(true)
+    }
+}
