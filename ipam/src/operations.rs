@@ -37,6 +37,9 @@ const LONG: u64 = 4096 * Record::LENGTH as u64;
 /// More than this, in bytes, is not read: whoever wrote it was no program of ours.
 const LONGEST: u64 = 16 << 20;
 
+/// Codes of CNI for a call that is wrong itself: its environment, its stdin, its config. It leaves nothing on a host where nothing is.
+const WRONG_CALLS: [u32; 3] = [4, 6, 7];
+
 const LOG: &str = "log";
 const SUMS: &str = "sums";
 
@@ -61,12 +64,15 @@ impl Operations {
         }
     }
 
-    /// Adds a call; `code` is that of its error document, 0 if it went well.
+    /// Adds a call; `code` is that of its error document, 0 if it went well. A call that was wrong itself is only counted where others
+    /// were before it.
     ///
     /// # Errors
     /// The system's. The call is not counted then, which is no reason for it to fail.
     pub fn add(&self, verb: Verb, code: u32, duration: Duration) -> io::Result<()> {
-        let mut log = self.open_log()?;
+        let Some(mut log) = self.open_log(!WRONG_CALLS.contains(&code))? else {
+            return Ok(());
+        };
         log.write_all(&Record::new(verb, code, duration).encode())?;
         let in_a_hurry = verb == Verb::Add && code == 0;
         if in_a_hurry {
@@ -95,18 +101,20 @@ impl Operations {
         Ok(sums.counted)
     }
 
-    fn open_log(&self) -> io::Result<File> {
+    /// Nothing if there is none and none is to be made.
+    fn open_log(&self, make: bool) -> io::Result<Option<File>> {
         let path = self.directory.join(LOG);
         let mut options = OpenOptions::new();
         options.append(true).create(true).mode(0o600);
         match options.open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !make => Ok(None),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let mut directory = DirBuilder::new();
                 directory.recursive(true).mode(0o700);
                 directory.create(&self.directory)?;
-                options.open(&path)
+                options.open(&path).map(Some)
             }
-            opened => opened,
+            opened => opened.map(Some),
         }
     }
 

@@ -40,10 +40,23 @@ fn calls_are_counted_by_verb_and_code() {
     assert_eq!(counts(&operations), expected.into());
 }
 
+#[test]
+fn a_wrong_call_makes_nothing() {
+    let (directory, operations) = operations();
+    for code in WRONG_CALLS {
+        operations.add(Verb::Unknown, code, MILLISECOND).unwrap();
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    operations.add(Verb::Add, 11, MILLISECOND).unwrap();
+    operations.add(Verb::Add, 7, MILLISECOND).unwrap();
+    let expected = [((Verb::Add, 7), 1), ((Verb::Add, 11), 1)];
+    assert_eq!(counts(&operations), expected.into());
+}
+
 /// Fills the log, so that the next call folds it.
 fn fill(operations: &Operations) {
     let record = Record::new(Verb::Add, 0, MILLISECOND).encode();
-    let mut log = operations.open_log().unwrap();
+    let mut log = operations.open_log(true).unwrap().unwrap();
     log.write_all(&record.repeat(4096)).unwrap();
 }
 
@@ -53,7 +66,7 @@ fn a_long_log_is_folded_and_nothing_gets_lost() {
     for round in 1..5_u64 {
         // Somebody who has the log open all the while.
         operations.add(Verb::Status, 0, MILLISECOND).unwrap();
-        let mut slow = operations.open_log().unwrap();
+        let mut slow = operations.open_log(true).unwrap().unwrap();
         fill(&operations);
         operations.add(Verb::Del, 0, MILLISECOND).unwrap();
         let late = Record::new(Verb::Gc, 0, MILLISECOND).encode();
