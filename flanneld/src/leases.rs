@@ -114,7 +114,7 @@ mod tests {
     use ipam::{LeaseBackend, LeaseRecord, PerFamily};
 
     use super::*;
-    use crate::store::Unreadable;
+    use crate::store::{Unreadable, Used};
 
     fn key(number: u8) -> LeaseKey {
         format!("10.244.{number}.0-24").parse().unwrap()
@@ -198,6 +198,7 @@ mod tests {
             key: "k".to_owned(),
             lease: Some(key(2)),
             reason: "not JSON".to_owned(),
+            used: Used::Nothing,
         };
         assert_eq!(leases.apply(PeerEvent::Unreadable(unreadable.clone())), []);
         assert_eq!(

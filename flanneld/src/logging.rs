@@ -41,23 +41,29 @@ struct Inner {
     keys: RandomState,
 }
 
-/// Starts logging. `verbosity` is flannel's `-v`: 0 tells of changes and of what is wrong, 1 also of what is being done,
-/// 2 and more of everything, the libraries' lines too from 3 on. Only at 0 repetition is held back.
-pub fn start(verbosity: u32, format: Format) -> Repeated {
+/// Which lines are written, repetition apart. `verbosity` is flannel's `-v`: 0 tells of changes and of what is wrong, 1 also of what is being
+/// done, 2 and more of everything, the libraries' lines too from 3 on.
+pub fn filter(verbosity: u32) -> Targets {
     let ours = match verbosity {
         0 => LevelFilter::INFO,
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    let libraries = if verbosity >= 3 {
-        LevelFilter::DEBUG
-    } else {
-        LevelFilter::WARN
-    };
-    let filter = Targets::new()
+    let targets = Targets::new()
         .with_target("flanneld", ours)
-        .with_target("hostnet", ours)
-        .with_default(libraries);
+        .with_target("hostnet", ours);
+    if verbosity >= 3 {
+        return targets.with_default(LevelFilter::DEBUG);
+    }
+    // These warn of what they also report, at every try; the stores say it once.
+    targets
+        .with_target("kube_client", LevelFilter::OFF)
+        .with_target("kube_runtime", LevelFilter::ERROR)
+        .with_default(LevelFilter::WARN)
+}
+
+/// Starts logging as much as [`filter`] lets through. Only at verbosity 0 repetition is held back.
+pub fn start(verbosity: u32, format: Format) -> Repeated {
     let repeated = Repeated::default();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match format {
@@ -75,7 +81,7 @@ pub fn start(verbosity: u32, format: Format) -> Repeated {
     let novel = (verbosity == 0).then(|| repeated.clone());
     // Only a second start in the same process can fail, and then the first one goes on.
     let _ = tracing_subscriber::registry()
-        .with(filter)
+        .with(filter(verbosity))
         .with(lines.with_filter(Novel(novel)))
         .try_init();
     repeated

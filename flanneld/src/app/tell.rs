@@ -4,7 +4,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::leases::Change;
 use crate::network;
-use crate::store::{self, OwnEvent, PeerEvent};
+use crate::store::{self, OwnEvent, PeerEvent, Unreadable, Used};
 use crate::uplink::Uplink;
 
 pub(super) fn tell_uplink(uplink: &Uplink) {
@@ -74,10 +74,17 @@ pub(super) fn tell_unreadable(event: &PeerEvent) {
         PeerEvent::Changed(_) | PeerEvent::Removed(_) => &[],
     };
     for entry in entries {
-        warn!(
-            "{} is no lease and is left out: {}",
-            entry.key, entry.reason
-        );
+        warn!("{}", unreadable(entry));
+    }
+}
+
+/// What is wrong with an entry, and what that means for it.
+fn unreadable(entry: &Unreadable) -> String {
+    let (key, reason) = (&entry.key, &entry.reason);
+    match entry.used {
+        Used::Nothing => format!("{key} is no lease and is left out: {reason}"),
+        Used::InPart => format!("{key} is used only in part: {reason}"),
+        Used::Former => format!("{key} is used as it was before: {reason}"),
     }
 }
 
@@ -93,5 +100,29 @@ pub(super) fn tell_own(event: &OwnEvent) {
         OwnEvent::Lost { reason } => error!("our lease is lost, forwarding goes on: {reason}"),
         OwnEvent::Reacquired(_) => info!("our lease is ours again, with the same subnet"),
         OwnEvent::Trouble { reason } => warn!("our lease is not being kept: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_of_an_entry_is_used_is_told() {
+        let told = |used| {
+            unreadable(&Unreadable {
+                key: "Node a".to_owned(),
+                lease: None,
+                reason: "no MAC".to_owned(),
+                used,
+            })
+        };
+        for (used, expected) in [
+            (Used::Nothing, "Node a is no lease and is left out: no MAC"),
+            (Used::InPart, "Node a is used only in part: no MAC"),
+            (Used::Former, "Node a is used as it was before: no MAC"),
+        ] {
+            assert_eq!(told(used), expected);
+        }
     }
 }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::desired::Hop;
 use crate::leases::Leases;
-use crate::store::{PeerEvent, Unreadable};
+use crate::store::{PeerEvent, Unreadable, Used};
 
 const BACKENDS: [&str; 4] = [
     r#"{"Type": "vxlan"}"#,
@@ -141,6 +141,7 @@ fn told(happenings: Vec<Happening>) -> (Vec<PeerEvent>, BTreeMap<LeaseKey, PeerL
                 key: key.to_string(),
                 lease: Some(key),
                 reason: "not JSON".to_owned(),
+                used: Used::Nothing,
             }),
             Happening::Relisted => snapshot(&there),
         });

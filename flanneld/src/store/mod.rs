@@ -38,7 +38,7 @@ pub struct PeerLease {
     pub created: i64,
 }
 
-/// An entry among the leases that is not a lease. It is skipped; whoever knew an earlier, readable version may go on with that.
+/// An entry among the leases that is not a lease, or not all of one. It is skipped as far as it cannot be used; whoever knew an earlier, readable version may go on with that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     /// The entry's full key in the store.
@@ -47,6 +47,19 @@ pub struct Unreadable {
     pub lease: Option<LeaseKey>,
     /// What is wrong with it.
     pub reason: String,
+    /// What of it is used nevertheless.
+    pub used: Used,
+}
+
+/// What is used of an entry that is not a lease as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Used {
+    /// Nothing, as far as the store knows.
+    Nothing,
+    /// One of its address families.
+    InPart,
+    /// What it said before.
+    Former,
 }
 
 /// What [`LeaseStore::watch_peers`] reports.

@@ -5,7 +5,7 @@ use ipam::{LeaseKey, LeaseRecord};
 
 use super::keys::Keys;
 use crate::store::claim::Entry;
-use crate::store::{PeerLease, Unreadable};
+use crate::store::{PeerLease, Unreadable, Used};
 
 /// The history that an etcd told us about, to notice when it tells another one: restored from a backup, or set up afresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +151,7 @@ fn unreadable(key: &[u8], lease: Option<LeaseKey>, reason: String) -> Unreadable
         key: String::from_utf8_lossy(key).into_owned(),
         lease,
         reason,
+        used: Used::Nothing,
     }
 }
 

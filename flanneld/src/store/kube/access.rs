@@ -2,23 +2,16 @@
 //! mean.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
+use super::connect;
 use crate::store::StoreError;
 
 /// What errors call it.
 pub(super) const SERVER: &str = "the Kubernetes API server";
-/// Connecting may take this long.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long a connection may be silent before it counts as dead. A watch is ended by the server before that.
-const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 10);
-/// How long the server keeps a watch open, in seconds. The longer, the later a dead connection is noticed.
-pub(super) const WATCH: u32 = 120;
-
 /// How the API server is reached and which Node is this one.
 #[derive(Clone, Debug)]
 pub struct KubeAccess {
@@ -88,12 +81,8 @@ impl KubeAccess {
     /// # Errors
     /// [`StoreError::Settings`] for files or addresses that cannot be used.
     pub(super) async fn client(&self) -> Result<Client, StoreError> {
-        let mut config = self.config().await?;
-        config.connect_timeout = Some(CONNECT);
-        config.read_timeout = Some(SILENCE);
-        config.reset_reader_on_write = true;
-        let setting = self.setting();
-        Client::try_from(config).map_err(|error| bad(setting, error.to_string()))
+        let config = self.config().await?;
+        connect::client(&config).map_err(|error| bad(self.setting(), chain(error.as_ref())))
     }
 
     async fn config(&self) -> Result<Config, StoreError> {

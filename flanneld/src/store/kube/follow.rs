@@ -12,7 +12,8 @@ use kube::runtime::watcher::{self, Event, watcher};
 use tokio::sync::{Notify, watch};
 use tracing::debug;
 
-use super::access::{WATCH, chain, store_error};
+use super::access::{chain, store_error};
+use super::connect::WATCH;
 use super::node::{Node, NodeView};
 use super::peers::Peers;
 use crate::store::StoreError;

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 mod access;
+mod connect;
 mod follow;
 mod keep;
 mod node;

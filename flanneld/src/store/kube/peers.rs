@@ -8,7 +8,7 @@ use ipam::{LeaseKey, PerFamily, Subnets};
 use tracing::warn;
 
 use super::node::NodeView;
-use crate::store::{PeerEvent, PeerLease, Unreadable};
+use crate::store::{PeerEvent, PeerLease, Unreadable, Used};
 
 /// Which address families the network has.
 #[derive(Clone, Copy, Debug)]
@@ -116,8 +116,9 @@ impl Peers {
         let stays = before.is_some_and(|before| Some(before.key) == key);
         if !node.annotations.is_managed() {
             if stays {
-                let reason = "it has lost its annotations; what was known of it holds until its daemon writes them again";
-                self.leave_out(node, key, reason.to_owned());
+                let reason =
+                    "its annotations are gone, which its daemon will write again if it runs";
+                self.leave_out(node, key, Used::Former, reason.to_owned());
             } else {
                 self.remove(&node.name);
             }
@@ -137,16 +138,15 @@ impl Peers {
                 );
                 match faults.is_empty() {
                     true => drop(self.reasons.remove(&node.name)),
-                    false => {
-                        self.leave_out(node, key, format!("in part, because {}", faults.join("; ")))
-                    }
+                    false => self.leave_out(node, key, Used::InPart, faults.join("; ")),
                 }
             }
             Err(error) => {
                 if !stays {
                     self.release(&node.name);
                 }
-                self.leave_out(node, key, error.to_string());
+                let used = if stays { Used::Former } else { Used::Nothing };
+                self.leave_out(node, key, used, error.to_string());
             }
         }
     }
@@ -258,9 +258,13 @@ impl Peers {
         }
     }
 
-    fn leave_out(&mut self, node: &NodeView, lease: Option<LeaseKey>, reason: String) {
-        let key = format!("Node {}", node.name);
-        let entry = Unreadable { key, lease, reason };
+    fn leave_out(&mut self, node: &NodeView, lease: Option<LeaseKey>, used: Used, reason: String) {
+        let entry = Unreadable {
+            key: format!("Node {}", node.name),
+            lease,
+            reason,
+            used,
+        };
         if self.reasons.get(&node.name) != Some(&entry) {
             self.told.insert(node.name.clone());
             self.reasons.insert(node.name.clone(), entry);

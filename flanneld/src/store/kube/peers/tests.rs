@@ -163,6 +163,7 @@ fn stripped_annotations_leave_what_was_known() {
         panic!("{news:?}")
     };
     assert_eq!((entry.key.as_str(), entry.lease), ("Node b", Some(key(2))));
+    assert_eq!(entry.used, Used::Former);
     peers.put(&bare("b", 2, ""));
     assert_eq!(peers.news(), []);
     // Put back, it is the same as before.
@@ -191,6 +192,25 @@ fn what_cannot_be_read_is_told_once_and_again_when_it_changes() {
     }
     peers.put(&node("d", 4, 4));
     assert!(matches!(peers.news().as_slice(), [PeerEvent::Changed(_)]));
+}
+
+#[test]
+fn of_a_node_that_is_readable_in_one_family_that_is_used() {
+    let mut peers = known();
+    let half = bare(
+        "d",
+        4,
+        r#""flannel.alpha.coreos.com/kube-subnet-manager":"true","flannel.alpha.coreos.com/backend-type":"host-gw",
+           "flannel.alpha.coreos.com/public-ip":"192.0.2.4","flannel.alpha.coreos.com/public-ipv6":"x""#,
+    );
+    peers.put(&half);
+    let news = peers.news();
+    let [PeerEvent::Unreadable(entry), PeerEvent::Changed(lease)] = news.as_slice() else {
+        panic!("{news:?}")
+    };
+    assert_eq!((entry.used, lease.key), (Used::InPart, key(4)));
+    assert_eq!(lease.record.public.v4, Some([192, 0, 2, 4].into()));
+    assert_eq!(lease.record.public.v6, None);
 }
 
 #[test]
