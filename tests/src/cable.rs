@@ -1,5 +1,8 @@
 //! A TCP connection between client and server that can be cut, silenced and mended.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -12,11 +15,20 @@ use tokio::task::JoinHandle;
 pub struct Cable {
     port: u16,
     state: watch::Sender<State>,
+    connections: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct State {
+    mode: Mode,
+    /// Connections of earlier generations carry nothing any more.
+    generation: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Mode {
+    #[default]
     Whole,
     Cut,
     Silent,
@@ -32,9 +44,30 @@ impl Cable {
             .await
             .context("listening for clients")?;
         let port = listener.local_addr()?.port();
-        let (state, _) = watch::channel(State::Whole);
-        let task = tokio::spawn(serve(listener, server, state.clone()));
-        Ok(Self { port, state, task })
+        let (state, _) = watch::channel(State::default());
+        let connections = Arc::default();
+        let task = tokio::spawn(serve(
+            listener,
+            server,
+            state.clone(),
+            Arc::clone(&connections),
+        ));
+        Ok(Self {
+            port,
+            state,
+            connections,
+            task,
+        })
+    }
+
+    /// The port where clients connect.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How many connections clients have made.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Where clients connect.
@@ -44,30 +77,46 @@ impl Cable {
 
     /// Ends all connections, and new ones at once.
     pub fn cut(&self) {
-        self.state.send_replace(State::Cut);
+        self.set(Mode::Cut);
     }
 
     /// Leaves connections open but carries nothing, as a partition does.
     pub fn silence(&self) {
-        self.state.send_replace(State::Silent);
+        self.set(Mode::Silent);
     }
 
     /// Carries again.
     pub fn mend(&self) {
-        self.state.send_replace(State::Whole);
+        self.set(Mode::Whole);
+    }
+
+    /// Carries nothing more of the connections that there are, but new ones, as a firewall does that has lost its memory. Neither side is told.
+    pub fn forget(&self) {
+        self.state.send_modify(|state| state.generation += 1);
+    }
+
+    fn set(&self, mode: Mode) {
+        self.state.send_modify(|state| state.mode = mode);
     }
 }
 
 impl Drop for Cable {
     fn drop(&mut self) {
-        self.state.send_replace(State::Cut);
+        self.set(Mode::Cut);
         self.task.abort();
     }
 }
 
-async fn serve(listener: TcpListener, server: u16, state: watch::Sender<State>) {
+async fn serve(
+    listener: TcpListener,
+    server: u16,
+    state: watch::Sender<State>,
+    connections: Arc<AtomicUsize>,
+) {
     while let Ok((client, _)) = listener.accept().await {
-        if *state.borrow() == State::Cut {
+        connections.fetch_add(1, Ordering::Relaxed);
+        let State { mode, generation } = *state.borrow();
+        if mode == Mode::Cut {
             continue;
         }
         let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else {
@@ -75,21 +124,25 @@ async fn serve(listener: TcpListener, server: u16, state: watch::Sender<State>) 
         };
         let (client_in, client_out) = client.into_split();
         let (server_in, server_out) = server.into_split();
-        tokio::spawn(carry(client_in, server_out, state.subscribe()));
-        tokio::spawn(carry(server_in, client_out, state.subscribe()));
+        for (from, to) in [(client_in, server_out), (server_in, client_out)] {
+            tokio::spawn(carry(from, to, generation, state.subscribe()));
+        }
     }
 }
 
 /// Carries bytes one way until the cable is cut or an end closes.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch::Receiver<State>) {
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    generation: u32,
+    mut state: watch::Receiver<State>,
+) {
     let mut buffer = vec![0; 64 * 1024];
     let mut cut = state.clone();
+    let carries = |state: &State| state.mode != Mode::Silent && state.generation == generation;
     let work = async {
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
-            if state
-                .wait_for(|state| *state != State::Silent)
-                .await
-                .is_err()
+            if state.wait_for(carries).await.is_err()
                 || to.write_all(&buffer[..count]).await.is_err()
             {
                 return;
@@ -98,6 +151,6 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch
     };
     tokio::select! {
         () = work => {}
-        _ = cut.wait_for(|state| *state == State::Cut) => {}
+        _ = cut.wait_for(|state| state.mode == Mode::Cut) => {}
     }
 }

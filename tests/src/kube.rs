@@ -3,6 +3,7 @@
 
 mod cluster;
 mod program;
+pub mod render;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -21,7 +22,7 @@ use tempfile::TempDir;
 use crate::etcd::{Etcd, WATCHDOG, free_port};
 
 pub use cluster::{ACCOUNT, Cluster, NAMESPACE};
-pub use program::{Unavailable, api_server};
+pub use program::{Program, Unavailable, api_server};
 
 /// The token of a user who may do everything.
 const ADMIN: &str = "admin-token";
@@ -37,6 +38,8 @@ pub struct ApiServer {
     program: PathBuf,
     etcd: Etcd,
     directory: TempDir,
+    /// Further arguments.
+    arguments: Vec<String>,
     /// Where it is reached.
     address: Ipv4Addr,
     port: u16,
@@ -64,13 +67,27 @@ impl ApiServer {
         Self::start_at(program, Ipv4Addr::LOCALHOST).await
     }
 
+    /// The same with further arguments.
+    ///
+    /// # Errors
+    /// When they do not start.
+    pub async fn start_with(program: &Path, arguments: &[&str]) -> Result<Self> {
+        let arguments = arguments.iter().map(|&text| text.to_owned()).collect();
+        Self::begin(program, Ipv4Addr::LOCALHOST, arguments).await
+    }
+
     /// The same, reached under an address of this host.
     ///
     /// # Errors
     /// When they do not start.
     pub async fn start_at(program: &Path, address: Ipv4Addr) -> Result<Self> {
+        Self::begin(program, address, Vec::new()).await
+    }
+
+    async fn begin(program: &Path, address: Ipv4Addr, arguments: Vec<String>) -> Result<Self> {
         let mut server = Self {
             address,
+            arguments,
             program: program.to_path_buf(),
             etcd: Etcd::start().await?,
             directory: TempDir::with_prefix("loden-kube-")?,
@@ -124,6 +141,23 @@ impl ApiServer {
         Ok(())
     }
 
+    /// Has etcd forget all former versions of everything, as the API server itself does every five minutes.
+    ///
+    /// # Errors
+    /// When etcd refuses.
+    pub async fn compact(&self) -> Result<()> {
+        let mut client = self.etcd.client().await?;
+        let answer = client.get("/", None).await?;
+        let revision = answer.header().context("no header came")?.revision();
+        client.compact(revision, None).await?;
+        Ok(())
+    }
+
+    /// The port where it is reached.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its address.
     pub fn url(&self) -> String {
         format!("https://{}:{}", self.address, self.port)
@@ -156,6 +190,16 @@ impl ApiServer {
         let path = self.path(name);
         let user = format!("tokenFile: {}", token_file.display());
         std::fs::write(&path, self.kubeconfig(&user))?;
+        Ok(path)
+    }
+
+    /// Writes the kubeconfig file of someone who may do everything.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_admin_kubeconfig(&self) -> Result<PathBuf> {
+        let path = self.path("admin.kubeconfig");
+        std::fs::write(&path, self.kubeconfig(&format!("token: {ADMIN}")))?;
         Ok(path)
     }
 
@@ -234,7 +278,8 @@ impl ApiServer {
                 "--service-account-issuer=https://kubernetes.default.svc",
                 "--service-cluster-ip-range=198.51.100.0/24",
                 "--audit-log-mode=blocking",
-            ]);
+            ])
+            .args(&self.arguments);
         let child = command
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)

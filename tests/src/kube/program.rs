@@ -1,15 +1,15 @@
-//! Where the API server comes from: as a binary that somebody provides, or built by the Go toolchain from the pinned release.
+//! Where the programs of Kubernetes come from: as binaries that somebody provides, or built by the Go toolchain from the pinned releases.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// The variable that names a directory with `kube-apiserver`, as controller tests everywhere have it.
+/// The variable that names a directory with `kube-apiserver` and `kubectl`, as controller tests everywhere have it.
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
-/// The Go module that pins the release. Inside a lab the sources may be out of sight.
-const MODULE: &str = include_str!("../../kube-apiserver/go.mod");
-/// The minor version of Go 1 that the release needs.
+/// The Go module that pins the releases. Inside a lab the sources may be out of sight.
+const MODULE: &str = include_str!("../../kube-programs/go.mod");
+/// The minor version of Go 1 that the releases need.
 const GO_MINOR: u32 = 26;
 
 /// What Go says where the sources of modules cannot be reached.
@@ -21,66 +21,155 @@ const OFFLINE: [&str; 5] = [
     "module lookup disabled",
 ];
 
-/// Why there is no API server to test with.
+/// A program that is not ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `kube-apiserver`.
+    ApiServer,
+    /// `kubectl`, of the API server's release.
+    Kubectl,
+    /// `helm`.
+    Helm,
+}
+
+/// Why there is no such program to test with.
 #[derive(Debug)]
 pub struct Unavailable(pub String);
 
-/// The program, built first if need be, which takes long; later runs find it.
+/// The API server, built first if need be.
 ///
 /// # Errors
-/// When it should be there or be built but is not.
+/// As [`Program::find`].
 pub fn api_server() -> Result<Result<PathBuf, Unavailable>> {
-    if let Some(assets) = std::env::var_os(ASSETS) {
-        let program = Path::new(&assets).join("kube-apiserver");
+    Program::ApiServer.find()
+}
+
+impl Program {
+    /// The program, built first if need be, which takes long; later runs find it.
+    ///
+    /// # Errors
+    /// When it should be there or be built but is not.
+    pub fn find(self) -> Result<Result<PathBuf, Unavailable>> {
+        if let Some(program) = self.provided()? {
+            return Ok(Ok(program));
+        }
+        let name = self.name();
+        let program = directory()?.join(format!("{name}-{}", self.release()?));
+        if program.is_file() {
+            return Ok(Ok(program));
+        }
+        if let Err(reason) = go() {
+            return Ok(Err(Unavailable(format!(
+                "no {name} to test with: {reason}; install Go 1.{GO_MINOR} or later, or {}",
+                self.remedy()
+            ))));
+        }
+        self.build(&program)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::ApiServer => "kube-apiserver",
+            Self::Kubectl => "kubectl",
+            Self::Helm => "helm",
+        }
+    }
+
+    /// The module, and the program's package in it.
+    fn package(self) -> (&'static str, &'static str) {
+        match self {
+            Self::ApiServer => ("k8s.io/kubernetes", "cmd/kube-apiserver"),
+            Self::Kubectl => ("k8s.io/kubernetes", "cmd/kubectl"),
+            Self::Helm => ("helm.sh/helm/v3", "cmd/helm"),
+        }
+    }
+
+    fn remedy(self) -> String {
+        match self {
+            Self::ApiServer | Self::Kubectl => {
+                format!("set {ASSETS} to a directory with {}", self.name())
+            }
+            Self::Helm => "install helm 3 or 4".to_owned(),
+        }
+    }
+
+    /// What somebody has put there for tests.
+    fn provided(self) -> Result<Option<PathBuf>> {
+        if self == Self::Helm {
+            return Ok(installed_helm());
+        }
+        let Some(assets) = std::env::var_os(ASSETS) else {
+            return Ok(None);
+        };
+        let program = Path::new(&assets).join(self.name());
         ensure!(
             program.is_file(),
             "{ASSETS} is set, but there is no {}",
             program.display()
         );
-        return Ok(Ok(program));
+        Ok(Some(program))
     }
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("kube-apiserver");
-    let program = directory()?.join(format!("kube-apiserver-{}", release()?));
-    if program.is_file() {
-        return Ok(Ok(program));
+
+    fn build(self, program: &Path) -> Result<Result<PathBuf, Unavailable>> {
+        let name = self.name();
+        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("kube-programs");
+        println!("building {name} with Go; this takes some minutes, once");
+        let half = program.with_extension(format!("{}.half", std::process::id()));
+        let (path, package) = self.package();
+        let built = Command::new("go")
+            .current_dir(&module)
+            .env("CGO_ENABLED", "0")
+            // The version of these sources says nothing about the program's, and git refuses to tell it where another user owns them.
+            .args([
+                "build",
+                "-buildvcs=false",
+                "-trimpath",
+                "-ldflags=-s -w",
+                "-o",
+            ])
+            .arg(&half)
+            .arg(format!("{path}/{package}"))
+            .output()
+            .context("running go")?;
+        let said = String::from_utf8_lossy(&built.stderr);
+        if !built.status.success() && OFFLINE.iter().any(|sign| said.contains(sign)) {
+            return Ok(Err(Unavailable(format!(
+                "no {name} to test with: its sources cannot be fetched: {}; {}",
+                said.lines().last().unwrap_or_default(),
+                self.remedy()
+            ))));
+        }
+        ensure!(
+            built.status.success(),
+            "go build in {}: {said}",
+            module.display()
+        );
+        // Whole or not at all, also when two test binaries build at once.
+        std::fs::rename(&half, program)?;
+        Ok(Ok(program.to_path_buf()))
     }
-    if let Err(reason) = go() {
-        return Ok(Err(Unavailable(format!(
-            "no Kubernetes API server to test with: {reason}; install Go 1.{GO_MINOR} or later, or set {ASSETS} to a directory with kube-apiserver"
-        ))));
+
+    /// The release that the module pins.
+    fn release(self) -> Result<String> {
+        let (path, _) = self.package();
+        let pinned = MODULE.lines().find_map(|line| {
+            let words = line.trim_start_matches("require").trim();
+            words.strip_prefix(path)?.strip_prefix(" v")
+        });
+        pinned
+            .and_then(|version| version.split_whitespace().next())
+            .map(|version| format!("v{version}"))
+            .with_context(|| format!("go.mod names no release of {path}"))
     }
-    println!("building kube-apiserver with Go; this takes some minutes, once");
-    let half = program.with_extension(format!("{}.half", std::process::id()));
-    let built = Command::new("go")
-        .current_dir(&module)
-        .env("CGO_ENABLED", "0")
-        // The version of these sources says nothing about the server's, and git refuses to tell it where another user owns them.
-        .args([
-            "build",
-            "-buildvcs=false",
-            "-trimpath",
-            "-ldflags=-s -w",
-            "-o",
-        ])
-        .arg(&half)
-        .arg("k8s.io/kubernetes/cmd/kube-apiserver")
-        .output()
-        .context("running go")?;
-    let said = String::from_utf8_lossy(&built.stderr);
-    if !built.status.success() && OFFLINE.iter().any(|sign| said.contains(sign)) {
-        return Ok(Err(Unavailable(format!(
-            "no Kubernetes API server to test with: its sources cannot be fetched: {}; set {ASSETS} to a directory with kube-apiserver",
-            said.lines().last().unwrap_or_default()
-        ))));
-    }
-    ensure!(
-        built.status.success(),
-        "go build in {}: {said}",
-        module.display()
-    );
-    // Whole or not at all, also when two test binaries build at once.
-    std::fs::rename(&half, &program)?;
-    Ok(Ok(program))
+}
+
+/// The helm of this machine, if it is one that charts are written for today.
+fn installed_helm() -> Option<PathBuf> {
+    let output = Command::new("helm").args(["version", "--short"]).output();
+    let output = output.ok().filter(|output| output.status.success())?;
+    let version = String::from_utf8_lossy(&output.stdout);
+    let suitable = version.starts_with("v3.") || version.starts_with("v4.");
+    suitable.then(|| "helm".into())
 }
 
 /// The directory of the programs that cargo builds, which is in sight inside a lab too.
@@ -89,19 +178,6 @@ fn directory() -> Result<PathBuf> {
     let here = executable.parent().context("this program lies nowhere")?;
     let above = here.ends_with("deps").then(|| here.parent()).flatten();
     Ok(above.unwrap_or(here).to_owned())
-}
-
-/// The release that the module pins.
-fn release() -> Result<String> {
-    let pinned = MODULE.lines().find_map(|line| {
-        line.trim_start_matches("require")
-            .trim()
-            .strip_prefix("k8s.io/kubernetes ")
-    });
-    pinned
-        .and_then(|version| version.split_whitespace().next())
-        .map(str::to_owned)
-        .context("go.mod names no release of k8s.io/kubernetes")
 }
 
 /// Whether there is a Go that is new enough.

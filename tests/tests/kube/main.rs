@@ -3,9 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod absence;
+mod child;
+mod log;
 mod outages;
 mod own;
 mod peers;
+mod reach;
 mod scene;
 
 use std::future::Future;
@@ -30,6 +34,9 @@ macro_rules! tests {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = child::main() {
+        return code;
+    }
     let arguments = Arguments::from_args();
     let tests = tests![
         own::annotations_are_flannels_to_the_byte,
@@ -52,6 +59,13 @@ fn main() -> ExitCode {
         outages::an_api_server_that_comes_back_tells_what_was_missed,
         outages::an_api_server_may_be_absent_at_start,
         outages::a_token_may_be_replaced,
+        absence::a_dead_connection_is_noticed,
+        absence::a_forgotten_version_costs_a_listing,
+        absence::each_reason_is_told_once,
+        absence::hours_cost_nothing,
+        reach::an_address_goes_before_that_of_the_file,
+        reach::a_pod_needs_no_settings,
+        reach::a_large_cluster_costs_little_memory,
     ];
     let program = match api_server() {
         Ok(program) => program,
@@ -63,12 +77,17 @@ fn main() -> ExitCode {
     if let Err(Unavailable(reason)) = &program {
         println!("skipped: {reason}");
     }
+    let mounts = child::may_mount();
     let trials = tests
         .into_iter()
         .map(|(name, test)| {
             let here = program.as_ref().ok().cloned();
+            let cannot = name == "reach::a_pod_needs_no_settings" && !mounts;
+            if cannot {
+                println!("skipped {name}: this user may not make namespaces for mounts");
+            }
             Trial::test(name, move || run(test, here.unwrap_or_default()))
-                .with_ignored_flag(program.is_err())
+                .with_ignored_flag(program.is_err() || cannot)
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -11,7 +11,9 @@ use loden_tests::kube::{Audited, NAMESPACE};
 use loden_tests::{eventually, next_that};
 use serde_json::json;
 
-use crate::scene::{DUAL, MANIFEST, Member, Scene, cidrs, member, prefix, record, shared, user};
+use crate::scene::{
+    CHART_ROLE, DUAL, MANIFEST, Member, Scene, cidrs, member, prefix, record, shared, user,
+};
 
 fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs
@@ -347,7 +349,10 @@ pub(crate) async fn only_permissions_of_the_manifest_are_used_and_all_are(
             .then_some(())
     })
     .await?;
+    // The chart's role has no variable in its rules.
+    let of_chart = granted(Path::new(CHART_ROLE))?;
     let granted = granted(Path::new(MANIFEST))?;
+    assert_eq!(of_chart, granted);
     // A watch is logged when it ends, unless it is logged at its start, too; which it is.
     eventually("the audit log has every permission", async || {
         let used = server.audited(&user()).ok()?;

@@ -31,7 +31,7 @@ fn key(number: u8) -> LeaseKey {
 }
 
 /// A Node whose daemon is flannel: it only has annotations.
-async fn foreign(
+pub(crate) async fn foreign(
     cluster: &Cluster,
     name: &str,
     prefix: &str,
@@ -43,7 +43,12 @@ async fn foreign(
     publish(cluster, name, prefix, record).await
 }
 
-async fn publish(cluster: &Cluster, name: &str, prefix: &str, record: &LeaseRecord) -> Result<()> {
+pub(crate) async fn publish(
+    cluster: &Cluster,
+    name: &str,
+    prefix: &str,
+    record: &LeaseRecord,
+) -> Result<()> {
     let LeaseBackend::Vxlan(data) = &record.backend else {
         bail!("not vxlan")
     };

@@ -16,6 +16,10 @@ use tokio::task::JoinHandle;
 pub(crate) const DUAL: &str = r#"{"Network":"10.244.0.0/16","IPv6Network":"fd00:10::/48","EnableIPv6":true,"Backend":{"Type":"vxlan"}}"#;
 pub(crate) const MANIFEST: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/kube-flannel.yml");
+pub(crate) const CHART_ROLE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../manifests/chart/templates/rbac.yaml"
+);
 
 /// The user that the daemon is to the API server.
 pub(crate) fn user() -> String {
