@@ -31,6 +31,7 @@ pub mod fuzzing;
 mod layout;
 mod lock;
 mod making;
+mod occupancy;
 mod owner;
 mod pick;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use attachment::{Attachment, Details, ForeignPlugin, HeldAddress, Kind, Netn
 pub use boot::BootId;
 pub use error::PoolError;
 pub use making::{Making, Stage};
+pub use occupancy::Occupancy;
 pub(crate) use owner::check_network;
 pub use owner::{NameError, Owner};
 pub use range::{Range, RangeError, RangeSet, RangeSpec};

@@ -118,7 +118,20 @@ fn usage_tells_where_the_addresses_are() {
     let mut bench = Bench::new();
     bench.foreign = vec![ip("10.244.1.5"), ip("10.99.0.1")];
     let sets = [vec![range("10.244.1.0/28")]];
-    let usage = |bench: &Bench| bench.pool().usage(&sets[0][0]).unwrap();
+    let usage = |bench: &Bench| {
+        let usage = bench.pool().usage(&sets[0][0]).unwrap();
+        // Who looks without the lock sees the same, as long as nobody is at work.
+        let [seen] = bench.pool().occupancies().unwrap()[..] else {
+            panic!("one range");
+        };
+        assert_eq!(
+            (seen.first, seen.last),
+            (ip("10.244.1.1"), ip("10.244.1.14"))
+        );
+        assert_eq!(seen.usage, usage);
+        usage
+    };
+    assert!(bench.pool().occupancies().unwrap().is_empty());
     assert_eq!(
         usage(&bench),
         Usage {
