@@ -42,4 +42,4 @@ pub use monitor::{Group, Monitor, Notice, Wake};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::{Netlink, Traffic};
 pub use netns::{Netns, NetnsError, NetnsIdentity};
-pub use route::{Route, RouteKind, request::RouteFilter};
+pub use route::{NoWay, Route, RouteKind, request::RouteFilter};

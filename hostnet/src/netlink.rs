@@ -19,7 +19,7 @@ use crate::{
     link::{Link, LinkIndex, change::LinkName},
     neighbour::Neighbour,
     route::{
-        Route,
+        NoWay, Route,
         request::{self, RouteFilter},
     },
     socket::{Family, Socket},
@@ -138,6 +138,21 @@ impl Netlink {
                 error,
             }),
         }
+    }
+
+    /// The way a packet from `source` to `destination` that comes in by `arriving` would go now: what forwarding does with it.
+    ///
+    /// # Errors
+    /// Those of the socket. That the packet would go no further is no error.
+    pub fn route_of(
+        &mut self,
+        source: IpAddr,
+        destination: IpAddr,
+        arriving: LinkIndex,
+    ) -> Result<Result<Route, NoWay>, Error> {
+        let request = request::encode_forwarding(source, destination, arriving);
+        let found = self.ask(RouteNetlinkMessage::GetRoute(request), Route::decode)?;
+        Ok(found.map_err(NoWay::of))
     }
 
     /// The neighbours on a link, of one family or of both; none for a link that is not there.

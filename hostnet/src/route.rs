@@ -11,9 +11,12 @@ use netlink_packet_route::route::{
     RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 
+use nix::errno::Errno;
+
 use crate::{
     address::{AddressFamily, Scope},
     attr::Attributes,
+    error::KernelError,
     link::LinkIndex,
 };
 
@@ -68,6 +71,47 @@ pub enum RouteKind {
     Prohibit,
     /// Another number.
     Other(u8),
+}
+
+/// Why a packet goes no further, as the kernel answers the question for its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoWay {
+    /// No route leads there; also where the link that it comes in by does not forward.
+    Unreachable,
+    /// A route throws it away, or it comes from an address that nobody can have.
+    Dropped,
+    /// A route forbids it.
+    Prohibited,
+    /// The way back to its source leads by another link (`rp_filter`).
+    WrongSide,
+    /// Another reason.
+    Other(KernelError),
+}
+
+impl NoWay {
+    pub(crate) fn of(error: KernelError) -> Self {
+        match Errno::from_raw(error.errno) {
+            Errno::EHOSTUNREACH | Errno::ENETUNREACH => Self::Unreachable,
+            Errno::EINVAL => Self::Dropped,
+            Errno::EACCES => Self::Prohibited,
+            Errno::EXDEV => Self::WrongSide,
+            _ => Self::Other(error),
+        }
+    }
+}
+
+impl fmt::Display for NoWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable => f.write_str("no route leads there"),
+            Self::Dropped => f.write_str("a route throws it away"),
+            Self::Prohibited => f.write_str("a route forbids it"),
+            Self::WrongSide => {
+                f.write_str("the way back to its source leads elsewhere, and rp_filter drops it")
+            }
+            Self::Other(error) => write!(f, "the kernel answers: {error}"),
+        }
+    }
 }
 
 impl RouteKind {

@@ -44,6 +44,21 @@ impl RouteFilter {
     }
 }
 
+/// A request for the route that a packet which comes in by a link would take.
+pub(crate) fn encode_forwarding(
+    source: IpAddr,
+    destination: IpAddr,
+    LinkIndex(arriving): LinkIndex,
+) -> RouteMessage {
+    let mut message = encode_lookup(destination);
+    message.header.source_prefix_length = AddressFamily::of(source).bits();
+    message
+        .attributes
+        .push(RouteAttribute::Source(source.into()));
+    message.attributes.push(RouteAttribute::Iif(arriving));
+    message
+}
+
 /// A request for the route that a packet to `destination` would take.
 pub(crate) fn encode_lookup(destination: IpAddr) -> RouteMessage {
     let family = AddressFamily::of(destination);
