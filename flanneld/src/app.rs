@@ -13,6 +13,7 @@ use std::time::Duration;
 use hostnet::{Mac, Netlink};
 use ipam::{Backend, NetConf, PerFamily};
 use thiserror::Error;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
@@ -22,11 +23,12 @@ use self::tell::{public, tell_uplink};
 use crate::args::Args;
 use crate::firewall::Firewall;
 use crate::firewall::mode::Keeping;
-use crate::health;
+use crate::http::{self, socket::Socket};
 use crate::kernel::{Kernel, KernelError, KernelState};
 use crate::network::{self, Network, NetworkError, vxlan};
 use crate::notify;
 use crate::pods;
+use crate::status::Board;
 use crate::store::{self, LeaseStore, StoreError, ThisNode};
 use crate::uplink::{self, HostView, UplinkError, Wanted};
 
@@ -50,6 +52,8 @@ pub struct Settings {
     pub blackhole: bool,
     /// Where probes are answered.
     pub health: Option<SocketAddr>,
+    /// Where this daemon is asked for its report.
+    pub socket: Option<PathBuf>,
 }
 
 /// Why the daemon ends by itself. A supervisor may start it again: each of these can pass.
@@ -117,6 +121,7 @@ impl Settings {
             blackhole: args.ip_blackhole_route,
             health: (args.healthz_port != 0)
                 .then(|| SocketAddr::new(args.healthz_ip, args.healthz_port)),
+            socket: Some(args.status_socket.clone()).filter(|path| !path.as_os_str().is_empty()),
             firewall: Firewall {
                 masquerade: args.ip_masq,
                 fully_random: !args.ip_masq_fully_random_disable,
@@ -133,20 +138,32 @@ impl Settings {
 ///
 /// # Errors
 /// What cannot be mended by waiting here; see [`Fatal`].
-pub async fn run<S: LeaseStore>(settings: Settings, store: S) -> Result<(), Fatal> {
+pub async fn run<S: LeaseStore>(mut settings: Settings, store: S) -> Result<(), Fatal> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Fatal::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Fatal::Signals)?;
-    let (ready, is_ready) = watch::channel(false);
+    let board = Board::new(store.health());
     if let Some(address) = settings.health {
-        let listener = health::listen(address)
+        let listener = TcpListener::bind(address)
             .await
             .map_err(|reason| Fatal::Health { address, reason })?;
-        tokio::spawn(health::serve(listener, is_ready));
+        tokio::spawn(http::serve(listener, board.clone()));
     }
+    match settings.socket.as_deref().map(Socket::bind) {
+        Some(Ok(socket)) => drop(tokio::spawn(http::serve(socket, board.clone()))),
+        Some(Err(error)) => {
+            warn!("`flanneld status` cannot ask this daemon: {error}");
+            settings.socket = None;
+        }
+        None => {}
+    }
+    let socket = settings.socket.clone();
     tokio::select! {
-        result = serve(settings, store, ready) => return result,
+        result = serve(settings, store, board) => return result,
         _ = terminate.recv() => tell_stop("SIGTERM"),
         _ = interrupt.recv() => tell_stop("SIGINT"),
+    }
+    if let Some(socket) = &socket {
+        http::socket::note_stop(socket);
     }
     Ok(())
 }
@@ -158,16 +175,17 @@ fn tell_stop(signal: &str) {
     }
 }
 
-async fn serve<S: LeaseStore>(
-    settings: Settings,
-    store: S,
-    ready: watch::Sender<bool>,
-) -> Result<(), Fatal> {
+async fn serve<S: LeaseStore>(settings: Settings, store: S, board: Board) -> Result<(), Fatal> {
     let conf = store.net_conf().await?;
     if conf.backend_defaulted {
         warn!(
             "the network configuration names no Backend; Loden takes vxlan, as flannel's documentation has it (flannel's code takes udp)"
         );
+    }
+    {
+        let mut facts = board.facts();
+        facts.conf = Some(conf.clone());
+        facts.masquerade = settings.firewall.masquerade;
     }
     let mut netlink = Netlink::open().map_err(KernelError::from)?;
     let known = store.this_node(&conf).await?;
@@ -175,9 +193,15 @@ async fn serve<S: LeaseStore>(
     let uplink = HostView::observe(&mut netlink, &wanted)?.choose(&wanted)?;
     tell_uplink(&uplink);
     let network = Network::new(&conf, &uplink, &vtep_macs(&mut netlink, &conf, &known)?)?;
+    {
+        let mut facts = board.facts();
+        facts.uplink = Some(uplink.clone());
+        facts.pod_mtu = Some(network.pod_mtu());
+    }
 
     // The device comes first, so that what the lease tells the others is what the kernel has.
     let mut kernel = Kernel::start()?;
+    board.facts().connect(&kernel);
     let bare = kernel.desire(network.desired(None, std::iter::empty()).0);
     wait_until_in_line(&mut kernel.state(), bare).await;
 
@@ -191,6 +215,7 @@ async fn serve<S: LeaseStore>(
         own.origin,
         public(&uplink)
     );
+    board.facts().take_own(own.clone());
 
     pods::keep_clean(pods::Places::default());
     let uplinks = uplink::follow(wanted, uplink).map_err(KernelError::from)?;
@@ -204,8 +229,10 @@ async fn serve<S: LeaseStore>(
         settings.firewall_resync,
     )
     .map_err(KernelError::from)?;
-    let announce = store.announce(ready.subscribe());
-    let mut node = Node::new(settings, conf, network, firewall, kernel, &own, record_out);
+    board.facts().firewall = Some(firewall.mode());
+    let (ready, is_ready) = watch::channel(false);
+    let announce = store.announce(is_ready);
+    let mut node = Node::new(settings, conf, network, firewall, kernel, record_out, board);
     node.former = former;
     node.ready = Some(ready);
     let keep = store.keep(own, record_in, own_out);

@@ -24,7 +24,7 @@ pub const SUBNET_FILE: &str = "/run/flannel/subnet.env";
     args_override_self = true,
     after_help = "Every flag may be written with one dash or two, and be given as a variable instead: FLANNELD_ETCD_PREFIX for \
                   --etcd-prefix. The command line goes before the variable.\n\
-                  Commands, each with --help: install-cni, uninstall-cni.\n\
+                  Commands, each with --help: status, plan, trace, install-cni, uninstall-cni, cleanup.\n\
                   Exit status: 0 stopped on request, 1 could not do its work (a supervisor should start it again), 2 wrong flags."
 )]
 pub struct Args {
@@ -100,6 +100,9 @@ pub struct Args {
     /// Port on which health is served; 0 serves none
     #[arg(long, default_value_t = 0)]
     pub healthz_port: u16,
+    /// Local socket on which `flanneld status` and its like ask the daemon; empty for none
+    #[arg(long, default_value = crate::http::socket::DEFAULT_PATH)]
+    pub status_socket: PathBuf,
     /// Seconds between two full comparisons of the rules with the kernel
     #[arg(long, default_value_t = 5)]
     pub iptables_resync: u64,

@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use self::rules::{Former, Found};
 use crate::firewall::removal::{Leftovers, RemovalError};
+use crate::http::socket;
 use crate::iptables::programs::Programs;
 use crate::network::as_network;
 use crate::reconcile::{self, Leftover};
@@ -130,6 +131,9 @@ impl Cleanup {
     ) -> Result<Work, CleanupError> {
         let found = observe(netlink)?;
         let mut paths = vec![self.subnet_file.clone()];
+        if running_daemon().is_none() {
+            paths.extend(socket::files(Path::new(socket::DEFAULT_PATH)));
+        }
         if self.cni_state {
             paths.push(PathBuf::from(ipam::pool::DEFAULT_DIRECTORY));
         }
@@ -258,8 +262,12 @@ fn running_daemon() -> Option<u32> {
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let is_daemon = |pid: &u32| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        // A command such as `flanneld status --watch` bears the same name.
+        let word = words.split(|byte| *byte == 0).nth(1).unwrap_or_default();
         *pid != std::process::id()
             && name.is_ok_and(|name| name.trim_end() == "flanneld")
+            && (word.is_empty() || word.starts_with(b"-"))
             && namespace(&pid.to_string()) == Some(own)
     };
     let mut pids = pids;

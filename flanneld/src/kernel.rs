@@ -5,6 +5,8 @@
 
 mod apply;
 mod contest;
+mod examine;
+mod journal;
 mod news;
 mod observe;
 mod rules;
@@ -18,10 +20,12 @@ use std::thread;
 use hostnet::nft::{self, Nftables};
 use hostnet::{Group, Mac, Monitor, Netlink, Notice, Wake};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing::error;
 
 pub use self::contest::Contested;
+pub use self::examine::{Due, Examination, Examiner, Pulse};
+pub use self::journal::{Journal, REMEMBERED, Repair};
 use self::worker::Worker;
 use crate::desired::{Alteration, Desired};
 
@@ -68,6 +72,8 @@ pub enum KernelError {
 pub struct Kernel {
     orders: Sender<Order>,
     state: watch::Receiver<KernelState>,
+    journal: Journal,
+    pulse: Pulse,
     generation: u64,
 }
 
@@ -76,6 +82,8 @@ enum Order {
     Desire(u64, Box<Desired>),
     /// The same but for this.
     Alter(u64, Alteration),
+    /// Tell what would be done.
+    Examine(oneshot::Sender<Examination>),
     /// What the kernel told of; nothing stands for anything.
     Look(Option<Vec<Notice>>),
 }
@@ -92,7 +100,9 @@ impl Kernel {
         let monitors = [Monitor::open(&GROUPS)?, Monitor::open_firewall()?];
         let (orders, inbox) = mpsc::channel();
         let (report, state) = watch::channel(KernelState::default());
-        let worker = Worker::new(netlink, nftables, report);
+        let (journal, pulse) = (Journal::default(), Pulse::default());
+        let worker = Worker::new(netlink, nftables, report, journal.clone(), pulse.clone());
+        pulse.beat();
         thread::spawn(move || worker.run(&inbox));
         for monitor in monitors {
             let orders = orders.clone();
@@ -101,6 +111,8 @@ impl Kernel {
         Ok(Self {
             orders,
             state,
+            journal,
+            pulse,
             generation: 0,
         })
     }
@@ -127,6 +139,21 @@ impl Kernel {
     /// How the kernel stands, now and after each change of that.
     pub fn state(&self) -> watch::Receiver<KernelState> {
         self.state.clone()
+    }
+
+    /// What was put right.
+    pub fn journal(&self) -> Journal {
+        self.journal.clone()
+    }
+
+    /// Whether the thread goes round.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
+    /// Whom to ask what would be done now.
+    pub fn examiner(&self) -> Examiner {
+        Examiner(self.orders.clone())
     }
 }
 

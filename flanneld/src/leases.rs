@@ -50,6 +50,11 @@ impl Leases {
             .filter(|lease| Some(lease.key) != self.own)
     }
 
+    /// The store's revision of a lease, as it was last told.
+    pub fn revision(&self, key: &LeaseKey) -> Option<i64> {
+        self.all.get(key).map(|lease| lease.revision)
+    }
+
     /// Takes an event in. What changes nothing but a lease's term (a renewal) returns no change.
     pub fn apply(&mut self, event: PeerEvent) -> Vec<Change> {
         match event {

@@ -13,9 +13,11 @@ use flanneld::args::{Args, Invocation};
 use flanneld::cleanup::Cleanup;
 use flanneld::install::{Install, InstallError, Uninstall};
 use flanneld::logging::{self, Repeated};
+use flanneld::status::command::{PlanCommand, Status};
 use flanneld::store::etcd::{EtcdConfig, EtcdStore, Secret};
 use flanneld::store::kube::{KubeAccess, KubeConfig, KubeStore, NodeName};
 use flanneld::store::{LeaseStore, StoreError};
+use flanneld::trace::TraceCommand;
 use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
@@ -38,6 +40,9 @@ fn main() -> ExitCode {
             return command(&words, |uninstall: Uninstall, tell| uninstall.run(tell));
         }
         Some("cleanup") => return cleanup(&words),
+        Some("status") => return question(&words, Status::run),
+        Some("plan") => return question(&words, PlanCommand::run),
+        Some("trace") => return question(&words, TraceCommand::run),
         _ => {}
     }
     let invocation = match Invocation::read(words, variables) {
@@ -72,6 +77,14 @@ fn command<C: Parser>(
             eprintln!("{error}");
             ExitCode::from(FAILED)
         }
+    }
+}
+
+/// Runs a command that only looks; what it finds decides the exit status.
+fn question<C: Parser>(words: &[String], run: impl FnOnce(&C) -> u8) -> ExitCode {
+    match C::try_parse_from(words) {
+        Ok(command) => ExitCode::from(run(&command)),
+        Err(error) => misused(&error),
     }
 }
 

@@ -153,7 +153,7 @@ pub fn repair(places: &Places, netlink: &mut Netlink, now: SystemTime) -> Outcom
 }
 
 /// The networks that have a pool. A directory whose name is no network's is somebody else's.
-fn networks(pools: &Path) -> Vec<String> {
+pub(crate) fn networks(pools: &Path) -> Vec<String> {
     let entries = fs::read_dir(pools).into_iter().flatten().flatten();
     entries
         .filter(|entry| entry.path().is_dir())
@@ -262,7 +262,10 @@ fn identity(attachment: &Attachment) -> Identity {
 }
 
 /// The host's end of its link.
-fn find(netlink: &mut Netlink, attachment: &Attachment) -> Result<Option<Link>, PodsError> {
+pub(crate) fn find(
+    netlink: &mut Netlink,
+    attachment: &Attachment,
+) -> Result<Option<Link>, PodsError> {
     let identity = identity(attachment);
     let recorded = attachment.details.host_ifname.clone();
     let derived = (0..NAMES).map(|attempt| identity.host_name(attempt));

@@ -1,6 +1,6 @@
 //! The comparison of what the kernel should hold with what it holds: a pure function to the steps that make the one the other.
 //!
-//! No I/O and no clock. A step carries its reason, which is what the log, and later `flanneld plan`, say. Order matters and is part of
+//! No I/O and no clock. A step carries its reason, which is what the log and `flanneld plan` say. Order matters and is part of
 //! the result: what a packet needs last is added last and removed first, so that a route never leads to a neighbour that is not there yet.
 
 mod alter;
@@ -168,16 +168,21 @@ impl Step {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.object, self.reason)?;
-        match &self.action {
-            Action::Kernel(change) => write!(f, " ({change})"),
-            Action::Sysctl { value, .. } => write!(f, " (set to {value})"),
-            Action::Firewall => f.write_str(" (written anew)"),
-            Action::DeleteTables(tables) => {
+        write!(f, "{}: {} ({})", self.object, self.reason, self.action)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kernel(change) => change.fmt(f),
+            Self::Sysctl { value, .. } => write!(f, "set to {value}"),
+            Self::Firewall => f.write_str("written anew"),
+            Self::DeleteTables(tables) => {
                 let names: Vec<_> = tables.iter().map(|(_, name)| name.as_str()).collect();
-                write!(f, " (delete {})", names.join(" and "))
+                write!(f, "delete {}", names.join(" and "))
             }
-            Action::Iptables(_) => f.write_str(" (written)"),
+            Self::Iptables(_) => f.write_str("written"),
         }
     }
 }

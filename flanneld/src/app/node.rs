@@ -12,12 +12,13 @@ use super::tell::{tell_change, tell_mtu, tell_own, tell_unreadable, tell_uplink}
 use crate::desired::{Alteration, Hop};
 use crate::firewall::mode::Keeping;
 use crate::kernel::Kernel;
-use crate::leases::{Change, Leases};
+use crate::leases::Change;
 use crate::network::claims::Claims;
 use crate::network::peers::Skipped;
 use crate::network::{self, Network};
 use crate::notify;
-use crate::store::{OwnEvent, OwnLease, PeerEvent};
+use crate::status::Board;
+use crate::store::{OwnEvent, PeerEvent};
 use crate::uplink::{Uplink, UplinkError};
 
 /// So many changed leases are taken in one by one.
@@ -33,11 +34,10 @@ pub(super) struct Node {
     own: Subnets,
     /// What our lease tells the others; the store publishes it anew when it changes.
     record: watch::Sender<LeaseRecord>,
-    leases: Leases,
-    /// What they claim, as far as it has been handed to the kernel thread.
+    /// What is known, the leases among it.
+    board: Board,
+    /// What the leases claim, as far as it has been handed to the kernel thread.
     claims: Claims,
-    /// The leases left out and why, as last logged.
-    skipped: BTreeMap<LeaseKey, String>,
     /// The number of what the kernel thread was last told to want.
     wanted: Option<u64>,
     /// What the subnet file says since the kernel was last found in line.
@@ -74,22 +74,24 @@ impl Node {
         network: Network,
         firewall: Keeping,
         kernel: Kernel,
-        own: &OwnLease,
         record: watch::Sender<LeaseRecord>,
+        board: Board,
     ) -> Self {
-        let mut leases = Leases::default();
-        leases.set_own(own.key);
+        let own = board
+            .facts()
+            .own
+            .as_ref()
+            .map(|own| own.lease.key.subnets());
         Self {
             settings,
             conf,
             network,
             firewall,
             kernel,
-            own: own.key.subnets(),
+            own: own.unwrap_or_default(),
             record,
-            leases,
+            board,
             claims: Claims::default(),
-            skipped: BTreeMap::new(),
             wanted: None,
             ready_env: None,
             former: Former::default(),
@@ -122,9 +124,11 @@ impl Node {
                     if changed.is_err() {
                         return;
                     }
-                    let now = state.borrow_and_update();
-                    if now.in_line && self.wanted.is_some_and(|wanted| now.generation >= wanted) {
-                        drop(now);
+                    let now = state.borrow_and_update().clone();
+                    let done = self.wanted.is_some_and(|wanted| now.generation >= wanted);
+                    let in_line = now.in_line;
+                    self.board.facts().on_kernel(now);
+                    if in_line && done {
                         self.be_ready();
                     }
                 }
@@ -134,24 +138,28 @@ impl Node {
 
     /// Takes this event and all that wait behind it, and hands the outcome to the kernel thread once.
     fn on_peers(&mut self, first: PeerEvent, more: &mut mpsc::Receiver<PeerEvent>) {
-        let first_time = !self.leases.known();
-        let mut changes = Vec::new();
-        let mut next = Some(first);
-        while let Some(event) = next {
-            tell_unreadable(&event);
-            changes.extend(self.leases.apply(event));
-            next = more.try_recv().ok();
-        }
+        let (first_time, changes, known) = {
+            let mut facts = self.board.facts();
+            let first_time = !facts.leases.known();
+            let mut changes = Vec::new();
+            let mut next = Some(first);
+            while let Some(event) = next {
+                tell_unreadable(&event);
+                facts.hear(&event);
+                changes.extend(facts.leases.apply(event));
+                next = more.try_recv().ok();
+            }
+            (first_time, changes, facts.leases.known())
+        };
         for change in &changes {
             tell_change(change);
         }
-        if !self.leases.known() {
+        if !known {
             return;
         }
         // Of many changes at once the whole is the quicker way.
         if first_time || changes.len() > SINGLY || !self.take_singly(&changes) {
-            self.claims = Claims::of(self.leases.peers());
-            self.desire();
+            self.desire_all();
         }
     }
 
@@ -167,29 +175,40 @@ impl Node {
             alone.push((taken.key, taken.skipped));
         }
         for (key, skipped) in alone {
-            let mut now = self.skipped.clone();
+            let mut now = self.board.facts().skipped.clone();
             now.remove(&key);
             now.extend(reasons(&skipped));
             self.tell_skipped(now);
         }
         if !alteration.is_empty() {
-            self.wanted = Some(self.kernel.alter(alteration));
+            let number = self.kernel.alter(alteration);
+            self.ordered(number);
         }
         true
+    }
+
+    /// The kernel's thread has been told to bring this about.
+    fn ordered(&mut self, number: u64) {
+        self.wanted = Some(number);
+        self.board.facts().ordered(number);
     }
 
     /// News of our lease.
     fn on_own(&mut self, event: &OwnEvent) {
         tell_own(event);
+        self.board.facts().on_own(event);
         let OwnEvent::Moved(own) = event else { return };
         self.own = own.key.subnets();
-        self.leases.set_own(own.key);
-        // Written anew when the kernel has followed.
-        self.ready_env = None;
-        if self.leases.known() {
-            self.claims = Claims::of(self.leases.peers());
-            self.desire();
+        self.write_anew();
+        if self.board.facts().leases.known() {
+            self.desire_all();
         }
+    }
+
+    /// The file for the CNI program is to be written when the kernel has followed.
+    fn write_anew(&mut self) {
+        self.ready_env = None;
+        self.board.facts().subnet_file_written = false;
     }
 
     /// The uplink is another one, or has changed. Without one everything stays as it is.
@@ -206,6 +225,7 @@ impl Node {
         let (network, uplink) = match network {
             Ok(found) => found,
             Err(reason) => {
+                self.board.facts().uplink_trouble = Some(reason.clone());
                 error!("the uplink cannot be used, nothing is changed until it can: {reason}");
                 return;
             }
@@ -213,16 +233,31 @@ impl Node {
         tell_mtu(self.network.pod_mtu(), network.pod_mtu());
         self.network = network;
         self.record.send_replace(self.network.record(&uplink));
-        // Written anew when the kernel has followed.
-        self.ready_env = None;
-        if self.leases.known() {
+        let known = {
+            let mut facts = self.board.facts();
+            facts.uplink = Some(uplink);
+            facts.uplink_trouble = None;
+            facts.pod_mtu = Some(self.network.pod_mtu());
+            facts.leases.known()
+        };
+        self.write_anew();
+        if known {
             self.desire();
         }
     }
 
+    /// Takes all leases in anew.
+    fn desire_all(&mut self) {
+        self.claims = Claims::of(self.board.facts().leases.peers());
+        self.desire();
+    }
+
     /// Hands what is wanted now to the kernel thread.
     fn desire(&mut self) {
-        let (mut desired, skipped) = self.network.desired(Some(&self.own), self.leases.peers());
+        let (mut desired, skipped) = {
+            let facts = self.board.facts();
+            self.network.desired(Some(&self.own), facts.leases.peers())
+        };
         self.tell_skipped(reasons(&skipped).collect());
         let former = self.former.networks.iter().copied();
         desired.former = former.map(network::as_network).collect();
@@ -245,17 +280,19 @@ impl Node {
         if self.conf.networks.v6.is_some() {
             forward("net/ipv6/conf/all/forwarding");
         }
-        self.wanted = Some(self.kernel.desire(desired));
+        let number = self.kernel.desire(desired);
+        self.ordered(number);
     }
 
     /// One warning for each lease that is left out, and again only when the reason changes.
     fn tell_skipped(&mut self, now: BTreeMap<LeaseKey, String>) {
+        let mut facts = self.board.facts();
         for (key, reason) in &now {
-            if self.skipped.get(key) != Some(reason) {
+            if facts.skipped.get(key) != Some(reason) {
                 warn!("the lease {} is left out: {reason}", network::describe(key));
             }
         }
-        self.skipped = now;
+        facts.skipped = now;
     }
 
     /// The network works: tells the CNI program, and the first time the service manager.
@@ -270,6 +307,11 @@ impl Node {
         }
         let mtu = env.mtu;
         self.ready_env = Some(env);
+        let peers = {
+            let mut facts = self.board.facts();
+            facts.subnet_file_written = true;
+            facts.leases.peers().count()
+        };
         // What was left of it is gone, so from now on it is no more ours than anybody's.
         let former = std::mem::take(&mut self.former);
         if let Some(before) = former.mtu {
@@ -279,8 +321,7 @@ impl Node {
             self.desire();
         }
         info!(
-            "ready: {} peers, pods are attached by {}",
-            self.leases.peers().count(),
+            "ready: {peers} peers, pods are attached by {}",
             self.settings.subnet_file.display()
         );
         if let Some(ready) = &self.ready {

@@ -146,6 +146,11 @@ impl Keeping {
         })
     }
 
+    /// Where the rules are kept.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// Adds to `desired` the rules for these ranges, and that those of the other mode are to go.
     pub fn add_to(&self, desired: &mut Desired, networks: &Subnets, own: &Subnets) {
         let (wanted, active) = match self.mode {

@@ -6,11 +6,13 @@ use std::time::Instant;
 
 use hostnet::nft::Nftables;
 use hostnet::{Netlink, Route, Traffic};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use super::apply::{Cause, STEPS_TOLD, tell};
 use super::contest::Ledger;
+use super::examine::{Examination, Pulse};
+use super::journal::Journal;
 use super::news::News;
 use super::rules::Rules;
 use super::timers::Timers;
@@ -25,6 +27,8 @@ const PASSES: usize = 8;
 pub(super) struct Task {
     pub(super) cause: Cause,
     pub(super) news: News,
+    /// Who wants to know what is left to do then.
+    questions: Vec<oneshot::Sender<Examination>>,
 }
 
 pub(super) struct Worker {
@@ -34,7 +38,7 @@ pub(super) struct Worker {
     pub(super) desired: Option<Box<Desired>>,
     /// What is different from that by now, not yet brought about.
     pending: Alteration,
-    generation: u64,
+    pub(super) generation: u64,
     /// As it was found when last looked at. What hangs on devices is kept during a comparison only.
     pub(super) observed: Observed,
     /// Settings that nobody can change from here: containers have `/proc/sys` read-only.
@@ -44,6 +48,8 @@ pub(super) struct Worker {
     pub(super) rules: Rules,
     pub(super) ledger: Ledger,
     pub(super) timers: Timers,
+    journal: Journal,
+    pulse: Pulse,
     last_trouble: Option<String>,
 }
 
@@ -52,6 +58,8 @@ impl Worker {
         netlink: Netlink,
         nftables: Nftables,
         report: watch::Sender<KernelState>,
+        journal: Journal,
+        pulse: Pulse,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -68,12 +76,15 @@ impl Worker {
             rules: Rules::default(),
             ledger: Ledger::default(),
             timers: Timers::new(now),
+            journal,
+            pulse,
             last_trouble: None,
         }
     }
 
     pub(super) fn run(mut self, inbox: &Receiver<Order>) {
         loop {
+            self.pulse.beat();
             let mut task = Task::default();
             let wait = self.timers.next().saturating_duration_since(Instant::now());
             match inbox.recv_timeout(wait) {
@@ -85,7 +96,15 @@ impl Worker {
                 self.take(order, &mut task);
             }
             self.due(Instant::now(), &mut task);
+            let questions = std::mem::take(&mut task.questions);
             self.work(task);
+            // Whoever does not wait for the answer any more needs none.
+            let asked = questions
+                .into_iter()
+                .filter(|question| !question.is_closed());
+            for question in asked.collect::<Vec<_>>() {
+                drop(question.send(self.examine()));
+            }
         }
     }
 
@@ -103,6 +122,7 @@ impl Worker {
                 self.pending.extend(alteration);
                 task.cause = Cause::Wanted;
             }
+            Order::Examine(question) => task.questions.push(question),
             Order::Look(None) => task.news.scope = Scope::ALL,
             Order::Look(Some(notices)) => {
                 if let Some(desired) = &self.desired {
@@ -151,7 +171,7 @@ impl Worker {
 
     /// Compares and applies until nothing is left to do.
     fn bring_in_line(&mut self, desired: &Desired, task: Task) {
-        let Task { cause, news } = task;
+        let Task { cause, news, .. } = task;
         let mut scope = news.scope;
         let before = self.netlink.traffic();
         let mut trouble = None;
@@ -177,6 +197,11 @@ impl Worker {
                 // What comes to light only after another repair is a consequence, unless it has to be done twice.
                 let undone = |object: &Object| pass == 0 || done.contains(object);
                 self.note_repairs(outcome.done.iter().filter(|object| undone(object)));
+            }
+            if cause == Cause::Changed {
+                let steps = plan.steps.iter();
+                self.journal
+                    .note(steps.filter(|step| outcome.done.contains(&step.object)));
             }
             done.extend(outcome.done);
             if outcome.refused.is_some() && outcome.refused == trouble {
@@ -237,7 +262,7 @@ impl Worker {
         }
     }
 
-    fn look(
+    pub(super) fn look(
         &mut self,
         desired: &Desired,
         scope: Scope,

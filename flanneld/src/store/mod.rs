@@ -17,9 +17,11 @@ pub(crate) mod backoff;
 mod claim;
 #[cfg(feature = "etcd")]
 pub mod etcd;
+mod health;
 #[cfg(feature = "kube")]
 pub mod kube;
 
+pub use self::health::{Answers, Health};
 use backoff::{Backoff, Trouble};
 
 /// First and longest delay between tries of [`wait_for_lease`].
@@ -222,6 +224,9 @@ impl StoreError {
 
 /// A place where the nodes' leases are kept.
 pub trait LeaseStore: Send + Sync {
+    /// How it does.
+    fn health(&self) -> Health;
+
     /// The network configuration, checked. Waits for the store to answer and for the configuration to exist and be valid;
     /// logs once what it waits for and when that is over. Fails only where waiting cannot help.
     fn net_conf(&self) -> impl Future<Output = Result<NetConf, StoreError>> + Send;

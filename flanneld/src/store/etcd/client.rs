@@ -15,7 +15,7 @@ use super::port::{
     Change, Condition, Granted, Limit, News, Notice, Port, Scope, Watch, What, Write,
 };
 use crate::store::claim::Entry;
-use crate::store::{StoreError, Unreadable, backoff};
+use crate::store::{Health, StoreError, Unreadable, backoff};
 
 /// A real etcd.
 pub(super) struct EtcdClient {
@@ -150,8 +150,12 @@ impl Port for EtcdClient {
             }
         };
         let (stream, at) = self.connection.watch(&path, options).await?;
-        let keys = self.keys.clone();
-        Ok(OpenWatch { stream, at, keys })
+        Ok(OpenWatch {
+            stream,
+            at,
+            keys: self.keys.clone(),
+            health: self.connection.health().clone(),
+        })
     }
 
     async fn abandon(&self, watch: OpenWatch) -> String {
@@ -237,15 +241,21 @@ pub(super) struct OpenWatch {
     /// The endpoint that serves it.
     at: usize,
     keys: Keys,
+    health: Health,
 }
 
 impl Watch for OpenWatch {
     async fn next(&mut self) -> Result<Notice, String> {
-        match self.stream.message().await {
-            Ok(Some(response)) => Ok(notice(&self.keys, &response)),
-            Ok(None) => Err("the watch ended".to_owned()),
-            Err(error) => Err(reason_of(&error)),
-        }
+        let reason = match self.stream.message().await {
+            Ok(Some(response)) => {
+                self.health.answered();
+                return Ok(notice(&self.keys, &response));
+            }
+            Ok(None) => "the watch ended".to_owned(),
+            Err(error) => reason_of(&error),
+        };
+        self.health.failed(&reason);
+        Err(reason)
     }
 }
 

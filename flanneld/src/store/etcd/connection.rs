@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::config::EtcdConfig;
-use crate::store::StoreError;
+use crate::store::{Health, StoreError};
 
 // Status codes of gRPC (https://grpc.github.io/grpc/core/md_doc_statuscodes.html).
 const CANCELLED: i32 = 1;
@@ -36,6 +36,7 @@ pub(super) struct Connection {
     servers: Vec<Server>,
     /// Index of the endpoint that answered last.
     preferred: AtomicUsize,
+    health: Health,
 }
 
 struct Server {
@@ -86,6 +87,7 @@ impl Connection {
                  write https:// in --etcd-endpoints"
             );
         }
+        let health = Health::new("etcd", urls.clone());
         let start = usize::try_from(crate::store::backoff::random() % urls.len() as u64);
         let servers = urls
             .into_iter()
@@ -98,12 +100,18 @@ impl Connection {
             config,
             servers,
             preferred: AtomicUsize::new(start.unwrap_or(0)),
+            health,
         })
     }
 
     /// The settings of this connection.
     pub(super) fn config(&self) -> &EtcdConfig {
         &self.config
+    }
+
+    /// What came of the requests.
+    pub(super) fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Sends a request: `op` runs against one endpoint after the other until one answers. `action` and `object` name it in
@@ -171,14 +179,25 @@ impl Connection {
             let at = (first + step) % self.servers.len();
             match self.call_one(at, &op).await {
                 Ok(answer) => {
+                    self.health.answered();
                     self.preferred.store(at, Ordering::Relaxed);
                     return Ok((answer, at));
                 }
                 Err(failure) if failure.elsewhere => failures.push((at, failure)),
-                Err(failure) => return Err(self.refused(action, object, at, failure)),
+                Err(failure) => return Err(self.noted(self.refused(action, object, at, failure))),
             }
         }
-        Err(self.unreachable(action, object, failures))
+        Err(self.noted(self.unreachable(action, object, failures)))
+    }
+
+    fn noted(&self, error: CallError) -> CallError {
+        // That something is not there is an answer like others.
+        if error.is_not_found() {
+            self.health.answered();
+        } else {
+            self.health.failed(&error.error.to_string());
+        }
+        error
     }
 
     async fn call_one<T, Op, Answer>(&self, at: usize, op: &Op) -> Result<T, Failure>

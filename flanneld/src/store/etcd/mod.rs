@@ -22,7 +22,7 @@ mod simulation;
 pub use config::{EtcdConfig, Secret, Timing, endpoint_list};
 
 use super::backoff::{Backoff, Trouble};
-use super::{LeaseStore, OwnEvent, OwnLease, PeerEvent, StoreError};
+use super::{Health, LeaseStore, OwnEvent, OwnLease, PeerEvent, StoreError};
 use client::EtcdClient;
 use connection::Connection;
 use keys::Keys;
@@ -80,6 +80,10 @@ impl EtcdStore {
 }
 
 impl LeaseStore for EtcdStore {
+    fn health(&self) -> Health {
+        self.leases.port.connection.health().clone()
+    }
+
     async fn net_conf(&self) -> Result<NetConf, StoreError> {
         let first = self.leases.port.connection.config().timing.retry_first;
         let mut backoff = Backoff::new(first, CONFIG_RETRY);

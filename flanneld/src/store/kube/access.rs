@@ -1,6 +1,7 @@
 //! How the API server is reached: from inside a pod, by a kubeconfig file or by an address, as flannel takes them; and what its errors
 //! mean.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -72,6 +73,17 @@ impl NodeName {
             .ok_or_else(|| StoreError::NotAssigned {
                 reason: format!("{object} names no Node"),
             })
+    }
+}
+
+/// Names the API server as far as the settings tell.
+impl fmt::Display for KubeAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.api_url, &self.kubeconfig) {
+            (Some(url), _) => f.write_str(url),
+            (None, Some(path)) => write!(f, "as {} says", path.display()),
+            (None, None) => f.write_str("of this pod's service account"),
+        }
     }
 }
 

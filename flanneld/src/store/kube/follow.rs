@@ -16,8 +16,8 @@ use super::access::{chain, store_error};
 use super::connect::WATCH;
 use super::node::{Node, NodeView};
 use super::peers::Peers;
-use crate::store::StoreError;
 use crate::store::backoff::{Backoff, Trouble};
+use crate::store::{Health, StoreError};
 
 /// Nodes a page of the listing. A Node with its images has some 15 kB, and a page is in memory as a whole.
 const PAGE: u32 = 100;
@@ -44,15 +44,17 @@ pub(super) struct Shared {
     /// Rung when [`Peers::news`] may have some.
     pub(super) news: Notify,
     peers: Mutex<Peers>,
+    pub(super) health: Health,
 }
 
 impl Shared {
-    pub(super) fn new(node: String, peers: Peers) -> Self {
+    pub(super) fn new(node: String, peers: Peers, health: Health) -> Self {
         Self {
             node,
             own: watch::Sender::new(Own::Unknown),
             news: Notify::new(),
             peers: Mutex::new(peers),
+            health,
         }
     }
 
@@ -118,6 +120,7 @@ impl Follower {
             };
             match event {
                 Some(Ok(event)) => {
+                    shared.health.answered();
                     trouble.over();
                     backoff.reset();
                     self.take(shared, event, &mut own_listed);
@@ -129,7 +132,9 @@ impl Follower {
                         );
                         continue;
                     }
-                    trouble.report(&reason(&error).to_string());
+                    let reason = reason(&error).to_string();
+                    shared.health.failed(&reason);
+                    trouble.report(&reason);
                     backoff.wait().await;
                 }
                 // The stream has no end, says its documentation.
@@ -142,7 +147,9 @@ impl Follower {
     pub(super) async fn read_own(&self, shared: &Shared) -> Result<(), StoreError> {
         let found = self.nodes.get_opt(&shared.node).await;
         let object = format!("Node {}", shared.node);
-        match found.map_err(|error| store_error("read", &object, &error))? {
+        let found = found.map_err(|error| store_error("read", &object, &error));
+        shared.health.note(&found);
+        match found? {
             Some(node) => shared.take_own(NodeView::new(&self.prefix, node), false),
             None => shared.own_is_absent(),
         }

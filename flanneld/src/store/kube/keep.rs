@@ -111,7 +111,9 @@ async fn patch(running: &Running, patch: serde_json::Value) -> Result<(), StoreE
             reasons: format!("no answer within {} s", REQUEST.as_secs()),
         });
     };
-    let node = written.map_err(|error| store_error("annotate", &object, &error))?;
+    let written = written.map_err(|error| store_error("annotate", &object, &error));
+    shared.health.note(&written);
+    let node = written?;
     // The watch tells the same, but later; until then the next look must not write again.
     shared.take_own(NodeView::new(&running.prefix, node), false);
     Ok(())

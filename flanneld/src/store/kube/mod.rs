@@ -23,7 +23,7 @@ mod peers;
 pub use access::{KubeAccess, NodeName};
 
 use super::backoff::{Backoff, Trouble};
-use super::{LeaseStore, Origin, OwnEvent, OwnLease, PeerEvent, StoreError, ThisNode};
+use super::{Health, LeaseStore, Origin, OwnEvent, OwnLease, PeerEvent, StoreError, ThisNode};
 use follow::{Follower, Own, Shared};
 use node::Node;
 use peers::{Families, Peers};
@@ -51,6 +51,7 @@ pub struct KubeStore {
     config: KubeConfig,
     prefix: AnnotationPrefix,
     running: OnceCell<Running>,
+    health: Health,
 }
 
 /// The store once it knows who this is and what it is for.
@@ -84,10 +85,12 @@ impl KubeStore {
                     setting: "--kube-annotation-prefix".to_owned(),
                     reason: error.to_string(),
                 })?;
+        let health = Health::new("kubernetes", vec![config.access.to_string()]);
         Ok(Self {
             config,
             prefix,
             running: OnceCell::new(),
+            health,
         })
     }
 
@@ -112,7 +115,10 @@ impl KubeStore {
         let node = loop {
             match self.config.access.node.resolve(&client).await {
                 Ok(node) => break node,
-                Err(error) => trouble.report(&error.to_string()),
+                Err(error) => {
+                    self.health.failed(&error.to_string());
+                    trouble.report(&error.to_string())
+                }
             };
             backoff.wait().await;
         };
@@ -121,7 +127,11 @@ impl KubeStore {
             v4: conf.networks.v4.is_some(),
             v6: conf.networks.v6.is_some(),
         };
-        let shared = Arc::new(Shared::new(node.clone(), Peers::new(&node, families)));
+        let shared = Arc::new(Shared::new(
+            node.clone(),
+            Peers::new(&node, families),
+            self.health.clone(),
+        ));
         let nodes = Api::<Node>::all(client);
         let follower = |only_own| Follower {
             nodes: nodes.clone(),
@@ -183,6 +193,10 @@ impl Running {
 }
 
 impl LeaseStore for KubeStore {
+    fn health(&self) -> Health {
+        self.health.clone()
+    }
+
     async fn net_conf(&self) -> Result<NetConf, StoreError> {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut trouble = Trouble::new("reading the network configuration");
