@@ -73,8 +73,9 @@ pub(crate) async fn a_dead_connection_is_noticed(program: PathBuf) -> Result<()>
 
 /// etcd keeps no history of the time without a connection, so that the server answers the watch with status 410.
 pub(crate) async fn a_forgotten_version_costs_a_listing(program: PathBuf) -> Result<()> {
-    // Without its cache the server has no memory but etcd's.
-    let server = ApiServer::start_with(&program, &["--watch-cache=false"]).await?;
+    // Without its cache the server has no memory but etcd's. And this one shows that HTTP/1.1 will do.
+    let arguments = ["--watch-cache=false", "--disable-http2-serving"];
+    let server = ApiServer::start_with(&program, &arguments).await?;
     let cluster = server.admin().await?;
     cluster
         .grant(std::path::Path::new(crate::scene::MANIFEST))
