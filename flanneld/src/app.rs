@@ -25,6 +25,7 @@ use crate::firewall::Firewall;
 use crate::firewall::mode::Keeping;
 use crate::http::{self, socket::Socket};
 use crate::kernel::{Kernel, KernelError, KernelState};
+use crate::metrics::probes;
 use crate::network::{self, Network, NetworkError, vxlan};
 use crate::notify;
 use crate::pods;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub firewall: Firewall,
     /// How often the rules are looked at where nothing tells of changes.
     pub firewall_resync: Duration,
+    /// How many peers are asked from time to time whether they answer.
+    pub probe_peers: usize,
     /// Whether packets for pods of this node that do not exist end here.
     pub blackhole: bool,
     /// Where probes are answered.
@@ -130,6 +133,7 @@ impl Settings {
                 untracked: None,
             },
             firewall_resync: Duration::from_secs(args.iptables_resync),
+            probe_peers: usize::from(args.probe_peers),
         }
     }
 }
@@ -156,6 +160,7 @@ pub async fn run<S: LeaseStore>(mut settings: Settings, store: S) -> Result<(), 
         }
         None => {}
     }
+    tokio::spawn(probes::run(board.clone(), settings.probe_peers));
     let socket = settings.socket.clone();
     tokio::select! {
         result = serve(settings, store, board) => return result,

@@ -103,6 +103,9 @@ pub struct Args {
     /// Local socket on which `flanneld status` and its like ask the daemon; empty for none
     #[arg(long, default_value = crate::http::socket::DEFAULT_PATH)]
     pub status_socket: PathBuf,
+    /// How many peers are asked every 30 seconds, by an echo through the overlay, whether they answer; 0 asks none
+    #[arg(long, default_value_t = 16)]
+    pub probe_peers: u16,
     /// Seconds between two full comparisons of the rules with the kernel
     #[arg(long, default_value_t = 5)]
     pub iptables_resync: u64,

@@ -136,6 +136,7 @@ impl Cleanup {
         }
         if self.cni_state {
             paths.push(PathBuf::from(ipam::pool::DEFAULT_DIRECTORY));
+            paths.push(PathBuf::from(ipam::operations::DEFAULT_DIRECTORY));
         }
         paths.retain(|path| path.exists());
         Ok(Work {

@@ -13,6 +13,7 @@ use hyper::{Method, StatusCode};
 use serde::Serialize;
 
 pub use self::serve::serve;
+use crate::metrics;
 use crate::status::board::Board;
 use crate::status::{self, verdict};
 
@@ -75,13 +76,21 @@ pub async fn page(board: &Board, door: Door, method: &Method, path: &str) -> Pag
             verdict::ready(&board.facts(), Instant::now()),
             "flanneld is ready",
         ),
+        ("/metrics", _) => Page {
+            status: StatusCode::OK,
+            kind: metrics::exposition::CONTENT_TYPE,
+            body: metrics::page(board).await.into_bytes(),
+        },
         ("/status", Door::Socket) => Page::json(&status::report_of(board).await),
         ("/plan", Door::Socket) => Page::json(&status::plan_of(board).await),
         (_, Door::Socket) => Page::text(
             StatusCode::NOT_FOUND,
-            "only /healthz, /readyz, /status and /plan are here",
+            "only /healthz, /readyz, /metrics, /status and /plan are here",
         ),
-        (_, Door::Port) => Page::text(StatusCode::NOT_FOUND, "only /healthz and /readyz are here"),
+        (_, Door::Port) => Page::text(
+            StatusCode::NOT_FOUND,
+            "only /healthz, /readyz and /metrics are here",
+        ),
     }
 }
 

@@ -26,8 +26,9 @@ use tracing::error;
 pub use self::contest::Contested;
 pub use self::examine::{Due, Examination, Examiner, Pulse};
 pub use self::journal::{Journal, REMEMBERED, Repair};
-use self::worker::Worker;
+use self::worker::{Told, Worker};
 use crate::desired::{Alteration, Desired};
+use crate::metrics::kernel::KernelMeter;
 
 /// The kernel's notifications that can be about something of ours.
 const GROUPS: [Group; 8] = [
@@ -74,6 +75,7 @@ pub struct Kernel {
     state: watch::Receiver<KernelState>,
     journal: Journal,
     pulse: Pulse,
+    meter: KernelMeter,
     generation: u64,
 }
 
@@ -100,8 +102,15 @@ impl Kernel {
         let monitors = [Monitor::open(&GROUPS)?, Monitor::open_firewall()?];
         let (orders, inbox) = mpsc::channel();
         let (report, state) = watch::channel(KernelState::default());
-        let (journal, pulse) = (Journal::default(), Pulse::default());
-        let worker = Worker::new(netlink, nftables, report, journal.clone(), pulse.clone());
+        let told = Told {
+            report,
+            journal: Journal::default(),
+            pulse: Pulse::default(),
+            meter: KernelMeter::default(),
+        };
+        let (journal, pulse, meter) =
+            (told.journal.clone(), told.pulse.clone(), told.meter.clone());
+        let worker = Worker::new(netlink, nftables, told);
         pulse.beat();
         thread::spawn(move || worker.run(&inbox));
         for monitor in monitors {
@@ -113,6 +122,7 @@ impl Kernel {
             state,
             journal,
             pulse,
+            meter,
             generation: 0,
         })
     }
@@ -149,6 +159,11 @@ impl Kernel {
     /// Whether the thread goes round.
     pub fn pulse(&self) -> Pulse {
         self.pulse.clone()
+    }
+
+    /// What the thread does, counted.
+    pub fn meter(&self) -> KernelMeter {
+        self.meter.clone()
     }
 
     /// Whom to ask what would be done now.

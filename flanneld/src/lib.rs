@@ -12,6 +12,7 @@ pub mod iptables;
 pub mod kernel;
 pub mod leases;
 pub mod logging;
+pub mod metrics;
 pub mod network;
 pub mod notify;
 pub mod pods;

@@ -15,4 +15,5 @@ pub mod text;
 pub mod verdict;
 
 pub use self::board::Board;
+pub(crate) use self::compose::programmed;
 pub use self::compose::{plan_of, report_of};

@@ -25,6 +25,7 @@ async fn the_port_answers_as_flannels_and_tells_nothing_else() {
     for (path, expected) in [
         ("/healthz", 200),
         ("/readyz", 503),
+        ("/metrics", 200),
         ("/status", 404),
         ("/plan", 404),
         ("/", 404),

@@ -28,10 +28,13 @@ pub(super) enum Cause {
 pub(super) struct Outcome {
     pub(super) done: BTreeSet<Object>,
     pub(super) refused: Option<String>,
+    /// How many steps were refused.
+    refusals: usize,
 }
 
 impl Outcome {
     fn refuse(&mut self, reason: String) {
+        self.refusals += 1;
         self.refused = Some(match self.refused.take() {
             None => reason,
             Some(before) => format!("{before}; {reason}"),
@@ -103,6 +106,7 @@ impl Worker {
                 Err(error) => outcome.refuse(error),
             }
         }
+        self.told.meter.refused(outcome.refusals);
         outcome
     }
 

@@ -18,6 +18,7 @@ use super::rules::Rules;
 use super::timers::Timers;
 use super::{KernelError, KernelState, Order, observe};
 use crate::desired::{Alteration, Desired};
+use crate::metrics::kernel::KernelMeter;
 use crate::reconcile::{self, Object, Observed, Plan, Scope};
 
 /// So many times a comparison may find more to do before it is taken for a quarrel with another program.
@@ -31,10 +32,18 @@ pub(super) struct Task {
     questions: Vec<oneshot::Sender<Examination>>,
 }
 
+/// Where the thread tells what it does.
+pub(super) struct Told {
+    pub(super) report: watch::Sender<KernelState>,
+    pub(super) journal: Journal,
+    pub(super) pulse: Pulse,
+    pub(super) meter: KernelMeter,
+}
+
 pub(super) struct Worker {
     pub(super) netlink: Netlink,
     pub(super) nftables: Nftables,
-    report: watch::Sender<KernelState>,
+    pub(super) told: Told,
     pub(super) desired: Option<Box<Desired>>,
     /// What is different from that by now, not yet brought about.
     pending: Alteration,
@@ -48,24 +57,16 @@ pub(super) struct Worker {
     pub(super) rules: Rules,
     pub(super) ledger: Ledger,
     pub(super) timers: Timers,
-    journal: Journal,
-    pulse: Pulse,
     last_trouble: Option<String>,
 }
 
 impl Worker {
-    pub(super) fn new(
-        netlink: Netlink,
-        nftables: Nftables,
-        report: watch::Sender<KernelState>,
-        journal: Journal,
-        pulse: Pulse,
-    ) -> Self {
+    pub(super) fn new(netlink: Netlink, nftables: Nftables, told: Told) -> Self {
         let now = Instant::now();
         Self {
             netlink,
             nftables,
-            report,
+            told,
             desired: None,
             pending: Alteration::default(),
             generation: 0,
@@ -76,15 +77,13 @@ impl Worker {
             rules: Rules::default(),
             ledger: Ledger::default(),
             timers: Timers::new(now),
-            journal,
-            pulse,
             last_trouble: None,
         }
     }
 
     pub(super) fn run(mut self, inbox: &Receiver<Order>) {
         loop {
-            self.pulse.beat();
+            self.told.pulse.beat();
             let mut task = Task::default();
             let wait = self.timers.next().saturating_duration_since(Instant::now());
             match inbox.recv_timeout(wait) {
@@ -138,6 +137,7 @@ impl Worker {
         let Some(mut desired) = self.desired.take() else {
             return;
         };
+        let begin = Instant::now();
         let altered = !self.pending.is_empty();
         if altered {
             let alteration = std::mem::take(&mut self.pending);
@@ -153,6 +153,8 @@ impl Worker {
             self.tell_state(None);
         }
         self.desired = Some(desired);
+        self.told.meter.reconciled(begin.elapsed());
+        self.told.meter.sent(self.netlink.traffic());
     }
 
     /// Brings about what is different from what the kernel is known to hold. Returns whether that came to pass.
@@ -178,8 +180,10 @@ impl Worker {
         let mut done = BTreeSet::new();
         let mut withheld = BTreeSet::new();
         for pass in 0..PASSES {
+            self.told.meter.compared();
             let suspects = if pass == 0 { &news.suspects[..] } else { &[] };
             if let Err(error) = self.look(desired, scope, suspects) {
+                self.told.meter.refused(1);
                 trouble = Some(format!("cannot look at the kernel's tables: {error}"));
                 break;
             }
@@ -200,8 +204,11 @@ impl Worker {
             }
             if cause == Cause::Changed {
                 let steps = plan.steps.iter();
-                self.journal
-                    .note(steps.filter(|step| outcome.done.contains(&step.object)));
+                let steps = steps.filter(|step| outcome.done.contains(&step.object));
+                self.told
+                    .meter
+                    .repaired(steps.clone().map(|step| &step.object));
+                self.told.journal.note(steps);
             }
             done.extend(outcome.done);
             if outcome.refused.is_some() && outcome.refused == trouble {
@@ -302,7 +309,7 @@ impl Worker {
             .filter_map(|(name, found)| Some((name.clone(), found.link.mac?)))
             .collect();
         let waiting = self.timers.contested.is_some();
-        self.report.send_replace(KernelState {
+        self.told.report.send_replace(KernelState {
             generation: self.generation,
             in_line: self.wrong == Scope::NOTHING && !waiting,
             trouble,

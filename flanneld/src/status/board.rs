@@ -11,6 +11,8 @@ use ipam::{LeaseKey, NetConf};
 use crate::firewall::mode::Mode;
 use crate::kernel::{Examiner, Journal, Kernel, KernelState, Pulse};
 use crate::leases::Leases;
+use crate::metrics::kernel::KernelMeter;
+use crate::metrics::probes::Probes;
 use crate::store::{self, OwnEvent, OwnLease, PeerEvent};
 use crate::uplink::Uplink;
 
@@ -45,10 +47,23 @@ pub struct Facts {
     pub skipped: BTreeMap<LeaseKey, String>,
     /// When the store last told something new of them.
     pub seen: BTreeMap<LeaseKey, SystemTime>,
+    /// What the watch of the leases told so far.
+    pub told: Told,
+    /// The peers of the sample that is asked from time to time.
+    pub probes: Probes,
     /// How the kernel stands to what is wanted.
     pub kernel: Option<KernelFacts>,
     /// Whether the file for the CNI program is written.
     pub subnet_file_written: bool,
+}
+
+/// What the watch of the leases told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// How many leases it told of as new, changed or gone.
+    pub events: u64,
+    /// When it last told of any.
+    pub last: Option<SystemTime>,
 }
 
 /// The kernel's side.
@@ -62,6 +77,8 @@ pub struct KernelFacts {
     pub journal: Journal,
     /// Whether the thread goes round.
     pub pulse: Pulse,
+    /// What it does, counted.
+    pub meter: KernelMeter,
     /// The number of what was last ordered.
     ordered: u64,
     /// Since when the kernel is not known to be as it should be, and which order it was about then.
@@ -106,6 +123,8 @@ impl Board {
             leases: Leases::default(),
             skipped: BTreeMap::new(),
             seen: BTreeMap::new(),
+            told: Told::default(),
+            probes: Probes::new(),
             kernel: None,
             subnet_file_written: false,
         })))
@@ -125,6 +144,7 @@ impl Facts {
             examiner: kernel.examiner(),
             journal: kernel.journal(),
             pulse: kernel.pulse(),
+            meter: kernel.meter(),
             ordered: 0,
             late: None,
         });
@@ -166,6 +186,10 @@ impl Facts {
     /// News of the peers, before they are taken in.
     pub(crate) fn hear(&mut self, event: &PeerEvent) {
         let now = SystemTime::now();
+        self.told.last = Some(now);
+        if !matches!(event, PeerEvent::Snapshot { .. }) {
+            self.told.events += 1;
+        }
         match event {
             PeerEvent::Snapshot { peers, .. } => {
                 let mut seen = BTreeMap::new();

@@ -217,6 +217,14 @@ pub(super) fn mode_name(mode: Mode) -> &'static str {
     }
 }
 
+/// For how many peers the kernel holds what it should, by what its thread found; none if it could not look.
+pub(crate) fn programmed(facts: &Facts, examination: Option<&Examination>) -> usize {
+    let peers = peers(facts, examination).into_iter();
+    peers
+        .filter(|peer| peer.kernel == PeerInKernel::Right)
+        .count()
+}
+
 fn peers(facts: &Facts, examination: Option<&Examination>) -> Vec<report::Peer> {
     let compared = examination.filter(|found| found.trouble.is_none() && found.complete);
     let faults = compared.map(Faults::of);

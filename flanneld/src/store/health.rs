@@ -1,7 +1,10 @@
 //! How the store does, for whoever asks: noted at every answer and every failure, whoever's request it was.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use crate::metrics::histogram::Histogram;
 
 /// How a store does. Clones speak of the same store.
 #[derive(Clone, Debug)]
@@ -12,7 +15,7 @@ pub struct Health {
 }
 
 /// What came of the requests to a store.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answers {
     /// When it last answered.
     pub answered: Option<SystemTime>,
@@ -20,6 +23,8 @@ pub struct Answers {
     pub failed: Option<(SystemTime, String)>,
     /// Whether the last request failed.
     pub failing: bool,
+    /// How long requests took, by what was asked for and whether it came to pass.
+    pub requests: BTreeMap<(&'static str, bool), Histogram>,
 }
 
 impl Health {
@@ -54,6 +59,13 @@ impl Health {
         answers.failing = false;
     }
 
+    /// Counts a request: what was asked for, in words that do not vary, whether it came to pass, and how long it took.
+    pub(crate) fn observe(&self, operation: &'static str, well: bool, took: Duration) {
+        let mut answers = self.lock();
+        let requests = answers.requests.entry((operation, well)).or_default();
+        requests.observe(took);
+    }
+
     /// Notes a failure.
     pub(crate) fn failed(&self, reason: &str) {
         let mut answers = self.lock();
@@ -61,9 +73,15 @@ impl Health {
         answers.failing = true;
     }
 
-    /// Notes what came of a request.
+    /// Counts a request that took so long, and notes what came of it.
     #[cfg(feature = "kube")]
-    pub(crate) fn note<T>(&self, outcome: &Result<T, super::StoreError>) {
+    pub(crate) fn note<T>(
+        &self,
+        operation: &'static str,
+        took: Duration,
+        outcome: &Result<T, super::StoreError>,
+    ) {
+        self.observe(operation, outcome.is_ok(), took);
         match outcome {
             Ok(_) => self.answered(),
             Err(error) => self.failed(&error.to_string()),

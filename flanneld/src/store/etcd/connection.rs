@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use etcd_client::{Client, Error, WatchOptions, WatchStream};
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::config::EtcdConfig;
@@ -164,6 +164,23 @@ impl Connection {
     }
 
     async fn call_at<T, Op, Answer>(
+        &self,
+        action: &'static str,
+        object: &str,
+        op: Op,
+    ) -> Result<(T, usize), CallError>
+    where
+        Op: Fn(Client) -> Answer,
+        Answer: Future<Output = Result<T, Error>>,
+    {
+        let begin = Instant::now();
+        let outcome = self.call_any(action, object, op).await;
+        let well = outcome.as_ref().err().is_none_or(CallError::is_not_found);
+        self.health.observe(action, well, begin.elapsed());
+        outcome
+    }
+
+    async fn call_any<T, Op, Answer>(
         &self,
         action: &'static str,
         object: &str,

@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use ipam::AnnotationPrefix;
@@ -145,10 +145,11 @@ impl Follower {
 
     /// Asks for our Node by itself.
     pub(super) async fn read_own(&self, shared: &Shared) -> Result<(), StoreError> {
+        let begin = Instant::now();
         let found = self.nodes.get_opt(&shared.node).await;
         let object = format!("Node {}", shared.node);
         let found = found.map_err(|error| store_error("read", &object, &error));
-        shared.health.note(&found);
+        shared.health.note("read", begin.elapsed(), &found);
         match found? {
             Some(node) => shared.take_own(NodeView::new(&self.prefix, node), false),
             None => shared.own_is_absent(),

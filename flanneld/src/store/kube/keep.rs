@@ -103,16 +103,17 @@ async fn patch(running: &Running, patch: serde_json::Value) -> Result<(), StoreE
     let written = running
         .nodes
         .patch_status(&shared.node, &parameters, &patch);
-    let Ok(written) = tokio::time::timeout(REQUEST, written).await else {
-        return Err(StoreError::Unreachable {
+    let begin = Instant::now();
+    let written = match tokio::time::timeout(REQUEST, written).await {
+        Ok(written) => written.map_err(|error| store_error("annotate", &object, &error)),
+        Err(_) => Err(StoreError::Unreachable {
             store: super::access::SERVER,
             action: "annotate",
             object,
             reasons: format!("no answer within {} s", REQUEST.as_secs()),
-        });
+        }),
     };
-    let written = written.map_err(|error| store_error("annotate", &object, &error));
-    shared.health.note(&written);
+    shared.health.note("annotate", begin.elapsed(), &written);
     let node = written?;
     // The watch tells the same, but later; until then the next look must not write again.
     shared.take_own(NodeView::new(&running.prefix, node), false);
