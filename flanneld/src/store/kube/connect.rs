@@ -13,7 +13,10 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::{Client, Config};
+use tower::util::MapRequestLayer;
 use tower::{BoxError, ServiceBuilder};
+
+use super::token::TokenFile;
 
 /// How long the server keeps a watch open, in seconds.
 pub(super) const WATCH: u32 = 120;
@@ -56,9 +59,13 @@ pub(super) fn client(config: &Config) -> Result<Client, BoxError> {
         .http2_keep_alive_timeout(PONG)
         .http2_keep_alive_while_idle(true)
         .build(connector);
+    let mut config = config.clone();
+    let token = TokenFile::take_over(&mut config)?;
+    let token = token.map(|token| MapRequestLayer::new(move |request| token.authorize(request)));
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
+        .option_layer(token)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(http);

@@ -90,20 +90,32 @@ impl Shared {
 
 /// What is watched, and how it is read.
 pub(super) struct Follower {
-    pub(super) nodes: Api<Node>,
+    pub(super) nodes: watch::Receiver<Api<Node>>,
     pub(super) prefix: AnnotationPrefix,
     /// Only our own Node is of interest.
     pub(super) only_own: bool,
 }
 
 impl Follower {
-    /// Follows the Nodes for ever, through any break.
+    /// Follows the Nodes for ever, through any break, and from the beginning over another way to them.
     pub(super) async fn run(self, shared: &Shared) {
+        let mut ways = self.nodes.clone();
+        loop {
+            let nodes = ways.borrow_and_update().clone();
+            tokio::select! {
+                () = self.follow(nodes, shared) => {}
+                // The sender lives as long as this task.
+                _ = ways.changed() => debug!("the watch of the Nodes begins anew over other connections"),
+            }
+        }
+    }
+
+    async fn follow(&self, nodes: Api<Node>, shared: &Shared) {
         let mut config = watcher::Config::default().page_size(PAGE).timeout(WATCH);
         if self.only_own {
             config = config.fields(&format!("metadata.name={}", shared.node));
         }
-        let mut stream = pin!(watcher(self.nodes.clone(), config));
+        let mut stream = pin!(watcher(nodes, config));
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut trouble = Trouble::new("watching the Nodes");
         let mut own_listed = false;
@@ -146,7 +158,8 @@ impl Follower {
     /// Asks for our Node by itself.
     pub(super) async fn read_own(&self, shared: &Shared) -> Result<(), StoreError> {
         let begin = Instant::now();
-        let found = self.nodes.get_opt(&shared.node).await;
+        let nodes = self.nodes.borrow().clone();
+        let found = nodes.get_opt(&shared.node).await;
         let object = format!("Node {}", shared.node);
         let found = found.map_err(|error| store_error("read", &object, &error));
         shared.health.note("read", begin.elapsed(), &found);

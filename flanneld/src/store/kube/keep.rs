@@ -100,9 +100,8 @@ async fn patch(running: &Running, patch: serde_json::Value) -> Result<(), StoreE
     let object = format!("Node {}", shared.node);
     let parameters = PatchParams::default();
     let patch = Patch::Strategic(patch);
-    let written = running
-        .nodes
-        .patch_status(&shared.node, &parameters, &patch);
+    let nodes = running.nodes.borrow().clone();
+    let written = nodes.patch_status(&shared.node, &parameters, &patch);
     let begin = Instant::now();
     let written = match tokio::time::timeout(REQUEST, written).await {
         Ok(written) => written.map_err(|error| store_error("annotate", &object, &error)),
@@ -132,6 +131,7 @@ pub(super) async fn keep(
         running,
         key: own.key,
         published: own.record,
+        connected_for: None,
         lost: None,
         said: None,
         events: &events,
@@ -160,6 +160,8 @@ struct Keeper<'a> {
     key: LeaseKey,
     /// What we last made sure of.
     published: LeaseRecord,
+    /// The uplink's changed addresses for which connections were made anew.
+    connected_for: Option<LeaseRecord>,
     /// Why we have no lease now.
     lost: Option<String>,
     /// The trouble last told.
@@ -202,6 +204,10 @@ impl Keeper<'_> {
         let repair = *wanted == self.published && self.lost.is_none();
         if repair {
             self.wait_for_repair().await;
+        }
+        if *wanted != self.published && self.connected_for.as_ref() != Some(wanted) {
+            self.running.reconnect().await;
+            self.connected_for = Some(wanted.clone());
         }
         let written = publish(self.running, node, wanted).await?;
         if repair && !written.is_empty() {

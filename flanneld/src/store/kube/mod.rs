@@ -11,7 +11,7 @@ use ipam::{AnnotationPrefix, Backend, LeaseRecord, NetConf, NodeLeaseError, Subn
 use kube::Api;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::warn;
+use tracing::{debug, warn};
 
 mod access;
 mod connect;
@@ -19,6 +19,7 @@ mod follow;
 mod keep;
 mod node;
 mod peers;
+mod token;
 
 pub use access::{KubeAccess, NodeName};
 
@@ -57,7 +58,9 @@ pub struct KubeStore {
 /// The store once it knows who this is and what it is for.
 struct Running {
     shared: Arc<Shared>,
-    nodes: Api<Node>,
+    access: KubeAccess,
+    /// The way to the Nodes; another one when the connections of the former can be expected to be dead.
+    nodes: watch::Sender<Api<Node>>,
     prefix: AnnotationPrefix,
     conf: NetConf,
     /// Faults of annotations that were told already.
@@ -132,9 +135,9 @@ impl KubeStore {
             Peers::new(&node, families),
             self.health.clone(),
         ));
-        let nodes = Api::<Node>::all(client);
+        let nodes = watch::Sender::new(Api::<Node>::all(client));
         let follower = |only_own| Follower {
-            nodes: nodes.clone(),
+            nodes: nodes.subscribe(),
             prefix: self.prefix.clone(),
             only_own,
         };
@@ -144,6 +147,7 @@ impl KubeStore {
         let watch = tokio::spawn(async move { watcher.run(&told).await });
         Ok(Running {
             shared,
+            access: self.config.access.clone(),
             nodes,
             prefix: self.prefix.clone(),
             conf,
@@ -174,6 +178,15 @@ impl Running {
         Families {
             v4: self.conf.networks.v4.is_some(),
             v6: self.conf.networks.v6.is_some(),
+        }
+    }
+
+    /// Leaves all connections and makes new ones. A connection from an address that this host has no more is dead, but would be found to be so
+    /// only when an answer is long overdue.
+    async fn reconnect(&self) {
+        match self.access.client().await {
+            Ok(client) => drop(self.nodes.send_replace(Api::all(client))),
+            Err(error) => debug!("the connections to the API server are kept: {error}"),
         }
     }
 
