@@ -32,6 +32,7 @@ pub mod conform;
 pub mod daemon;
 mod endpoint;
 pub mod etcd;
+pub mod flannel;
 pub mod harness;
 mod host;
 pub mod isolation;

@@ -1,6 +1,7 @@
 //! A pod: a network namespace on a host, attached by running the CNI plugins of a conflist as a runtime does.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub struct PodSpec {
     interface: String,
     arguments: Option<String>,
     capabilities: BTreeMap<String, Value>,
+    path: Option<OsString>,
 }
 
 impl PodSpec {
@@ -39,6 +41,7 @@ impl PodSpec {
             interface: "eth0".to_owned(),
             arguments: None,
             capabilities,
+            path: None,
         }
     }
 
@@ -70,6 +73,13 @@ impl PodSpec {
         self
     }
 
+    /// `CNI_PATH`; when not said, our programs and then the reference plugins.
+    #[must_use]
+    pub fn path(mut self, path: impl Into<OsString>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
     /// Makes the namespace without attaching it.
     pub fn create(self) -> Result<Pod> {
         let network = Network::parse(&self.conflist)?;
@@ -91,7 +101,7 @@ impl PodSpec {
             netns,
             arguments,
             capabilities: self.capabilities,
-            path: programs::cni_path()?,
+            path: self.path.map_or_else(programs::cni_path, Ok)?,
         };
         let pod = Pod {
             name: self.name,
@@ -135,6 +145,13 @@ impl Pod {
     pub fn add(&mut self) -> Result<()> {
         let result = self.network.add(self.host.namespaces(), &self.attachment);
         self.result = Some(result.with_context(|| self.title())?);
+        Ok(())
+    }
+
+    /// From now on its calls go through this conflist and to our programs first, as after the node has got another network.
+    pub fn hand_over(&mut self, conflist: &str) -> Result<()> {
+        self.network = Network::parse(conflist)?;
+        self.attachment.path = programs::cni_path()?;
         Ok(())
     }
 

@@ -1,9 +1,10 @@
-//! Packets between endpoints: pings, echoes over TCP and UDP, a stream that must not break, and throughput.
+//! Packets between endpoints: pings, echoes over TCP and UDP, a stream and pings that must not break, and throughput.
 //!
 //! The far side of an echo is a thread of the lab in the other endpoint's namespace; it reports the source address it saw,
 //! which tells whether an address was translated on the way.
 
 mod echo;
+mod pings;
 mod stream;
 mod throughput;
 
@@ -14,6 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::endpoint::{Address, Endpoint};
 
+pub use pings::Pings;
 pub use stream::{Stream, StreamReport};
 
 /// What an endpoint can send; implemented for every [`Endpoint`].

@@ -1,17 +1,15 @@
 //! The switch in place: a host as flannel leaves it, pods talking, and Loden takes over; then Loden goes.
 //!
-//! The host is built with `ip`, `bridge`, `nft`, `iptables-restore` and `etcdctl`, in `flannel`, as flannel's own programs leave it; nothing of ours has
+//! The host is built with `ip`, `bridge`, `nft`, `iptables-restore` and `etcdctl`, in `netns_tests::flannel`, as flannel's own programs leave it; nothing of ours has
 //! touched it but the CNI program, which attached the pods. `scene` lets pods talk a hundred times a second meanwhile.
 
-#[path = "switch/flannel.rs"]
-mod flannel;
 #[path = "switch/scene.rs"]
 mod scene;
 
 use anyhow::Result;
+use netns_tests::flannel::{self, Rules};
 use netns_tests::{Families, NetConf};
 
-use flannel::Rules;
 use scene::switch;
 
 netns_tests::tests![

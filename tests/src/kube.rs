@@ -4,6 +4,7 @@
 mod cluster;
 mod program;
 pub mod render;
+mod token;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -26,8 +27,12 @@ pub use program::{Program, Unavailable, api_server};
 
 /// The token of a user who may do everything.
 const ADMIN: &str = "admin-token";
+/// Who says so, in tokens of service accounts.
+const ISSUER: &str = "https://kubernetes.default.svc";
 /// Signs the tokens of service accounts.
 const KEY: &str = include_str!("../data/tls/service-account-key.pem");
+/// Its public half, by which the tokens are known.
+const PUBLIC: &str = include_str!("../data/tls/service-account.pem");
 /// How long the API server may take to serve. On a loaded machine it takes half a minute.
 const START: Duration = Duration::from_secs(180);
 /// How often another port is tried.
@@ -101,6 +106,7 @@ impl ApiServer {
         std::fs::write(server.path("policy.yaml"), policy)?;
         // Inside a lab the sources may be out of sight.
         std::fs::write(server.path("service-account-key.pem"), KEY)?;
+        std::fs::write(server.path("service-account.pem"), PUBLIC)?;
         server.up().await?;
         Ok(server)
     }
@@ -154,8 +160,14 @@ impl ApiServer {
     }
 
     /// The port where it is reached.
+    /// Its port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The certificate of the authority that signed its own.
+    pub fn authority(&self) -> PathBuf {
+        self.path("certs/apiserver.crt")
     }
 
     /// Its address.
@@ -173,7 +185,15 @@ impl ApiServer {
     /// # Errors
     /// When there is no certificate yet.
     pub async fn admin(&self) -> Result<Cluster> {
-        let user = format!("token: {ADMIN}");
+        self.somebody(ADMIN).await
+    }
+
+    /// Whoever has this token.
+    ///
+    /// # Errors
+    /// When there is no certificate yet.
+    pub async fn somebody(&self, token: &str) -> Result<Cluster> {
+        let user = format!("token: {token}");
         let kubeconfig = Kubeconfig::from_yaml(&self.kubeconfig(&user))?;
         let options = KubeConfigOptions::default();
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
@@ -238,7 +258,7 @@ impl ApiServer {
     }
 
     fn kubeconfig(&self, user: &str) -> String {
-        let (url, ca) = (self.url(), self.path("certs/apiserver.crt"));
+        let (url, ca) = (self.url(), self.authority());
         let ca = ca.display();
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
@@ -251,7 +271,7 @@ impl ApiServer {
     fn spawn(&mut self) -> Result<()> {
         let log = File::create(self.path("log"))?;
         let file = |name: &str| self.path(name).display().to_string();
-        let key = file("service-account-key.pem");
+        let (key, public) = (file("service-account-key.pem"), file("service-account.pem"));
         // It refuses to advertise a loopback address; nobody uses this one.
         let advertised = match self.address {
             Ipv4Addr::LOCALHOST => Ipv4Addr::new(192, 0, 2, 1),
@@ -270,13 +290,13 @@ impl ApiServer {
             .arg(format!("--token-auth-file={}", file("tokens.csv")))
             .arg(format!("--audit-policy-file={}", file("policy.yaml")))
             .arg(format!("--audit-log-path={}", file("audit.log")))
-            .arg(format!("--service-account-key-file={key}"))
+            .arg(format!("--service-account-key-file={public}"))
             .arg(format!("--service-account-signing-key-file={key}"))
+            .arg(format!("--service-account-issuer={ISSUER}"))
             .args([
                 "--endpoint-reconciler-type=none",
                 "--authorization-mode=RBAC",
-                "--service-account-issuer=https://kubernetes.default.svc",
-                "--service-cluster-ip-range=198.51.100.0/24",
+                "--service-cluster-ip-range=10.96.0.0/16",
                 "--audit-log-mode=blocking",
             ])
             .args(&self.arguments);

@@ -62,6 +62,7 @@ pub(super) fn directories_to_keep(executable: &Path, working: &Path) -> Vec<Path
         "CARGO_TARGET_DIR",
         "CARGO_MANIFEST_DIR",
         "HOME",
+        "KUBEBUILDER_ASSETS",
     ] {
         keep.extend(
             env::var_os(variable)

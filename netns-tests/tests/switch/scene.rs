@@ -3,13 +3,12 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use netns_tests::flannel::{Node, Rules, indices, is_taken_over};
+use netns_tests::traffic::Pings;
 use netns_tests::{
-    Cluster, Daemon, Endpoint, FLANNEL_CONFLIST, Host, NetConf, OUTSIDE, OUTSIDE_V6, Pod, Snapshot,
-    Traffic, eventually,
+    Cluster, Endpoint, FLANNEL_CONFLIST, Host, NetConf, OUTSIDE, OUTSIDE_V6, Pod, Traffic,
+    eventually,
 };
-use nix::sys::signal::Signal;
-
-use crate::flannel::{Node, Rules};
 
 /// How long Loden may take to put its rules in and what is stale out.
 const TAKEOVER: std::time::Duration = std::time::Duration::from_secs(10);
@@ -58,17 +57,17 @@ pub(crate) fn switch(conf: NetConf, rules: Rules) -> Result<()> {
     let before = a.host.snapshot()?.kernel();
     let index = indices(a.host)?;
 
-    let talking = talks(&pods)?;
+    let talking = Pings::between(&pods[0], &pods[1])?;
     let mut daemon = a.host.flanneld(&["--ip-masq"])?;
     eventually("what is stale is gone", TAKEOVER, || {
-        taken_over(&a, &gone, &before).with_context(|| daemon.log_tail())
+        is_taken_over(&a, &gone, &before).with_context(|| daemon.log_tail())
     })?;
     lease_and_file(&cluster, &conf, &a)?;
     ensure!(indices(a.host)? == index, "a device was made anew: {index}");
     untouched(a.host, &foreign, rules)?;
     world(&cluster, &conf, &a, &pods[0])?;
     ensure!(daemon.terminate()?.success(), "{}", daemon.log_tail());
-    silence(talking)?;
+    talking.finish()?;
 
     untouched(a.host, &foreign, rules)?;
     flannel_could_start(&a, &b, &conf, rules)
@@ -96,71 +95,6 @@ fn foreign(host: &Host, conf: &NetConf) -> Result<Vec<String>> {
     Ok(now.diff(&before).new)
 }
 
-/// Pings in both directions and each family, a hundred a second.
-fn talks(pods: &[Pod; 2]) -> Result<Vec<Daemon>> {
-    let mut talks = Vec::new();
-    for (from, to) in [(&pods[0], &pods[1]), (&pods[1], &pods[0])] {
-        let netns = format!("--net={}", from.netns().display());
-        for target in to.addresses() {
-            let target = target.to_string();
-            let words = [
-                netns.as_str(),
-                "ping",
-                "-n",
-                "-i",
-                "0.01",
-                "-W",
-                "2",
-                &target,
-            ];
-            let talk = from.host().start("nsenter", &words)?;
-            talk.wait_log("icmp_seq=5 ")?;
-            talks.push(talk);
-        }
-    }
-    Ok(talks)
-}
-
-/// Ends the talks; not one packet may be lost.
-fn silence(talks: Vec<Daemon>) -> Result<()> {
-    for mut talk in talks {
-        talk.signal(Signal::SIGINT)?;
-        talk.wait_end()?;
-        let log = talk.log();
-        ensure!(log.contains(" 0% packet loss"), "{}", talk.log_tail());
-        ensure!(!log.contains("DUP!"), "{}", talk.log_tail());
-    }
-    Ok(())
-}
-
-/// What was for the node that is gone is gone, and nothing else of flannel's in the kernel but rules.
-fn taken_over(a: &Node<'_>, gone: &Node<'_>, before: &Snapshot) -> Result<()> {
-    let now = a.host.snapshot()?.kernel();
-    let about = |line: &&String| {
-        [true, false]
-            .iter()
-            .any(|&ipv4| line.contains(&gone.vtep(ipv4)) || line.contains(&gone.mac(ipv4)))
-    };
-    let stale: Vec<&str> = now
-        .lines()
-        .filter(|line| about(&&(*line).to_owned()))
-        .collect();
-    ensure!(stale.is_empty(), "{stale:#?}");
-    let difference = now.diff(before);
-    let ruled = |line: &&String| line.starts_with("nft ") || line.starts_with("sysctl ");
-    let lost: Vec<&String> = difference
-        .gone
-        .iter()
-        .filter(|line| !about(line) && !ruled(line))
-        .collect();
-    let new: Vec<&String> = difference.new.iter().filter(|line| !ruled(line)).collect();
-    ensure!(
-        lost.is_empty() && new.is_empty(),
-        "{lost:#?} became {new:#?}"
-    );
-    Ok(())
-}
-
 /// The same subnet, the same record byte for byte, and a subnet file that differs in nothing but an MTU that was too large.
 fn lease_and_file(cluster: &Cluster, conf: &NetConf, a: &Node<'_>) -> Result<()> {
     let value = cluster.lab.etcd()?.value(&a.key(conf))?;
@@ -181,11 +115,6 @@ fn lease_and_file(cluster: &Cluster, conf: &NetConf, a: &Node<'_>) -> Result<()>
     let file = fs::read_to_string(a.host.path("/run/flannel/subnet.env"))?;
     ensure!(file == a.subnet_file(conf, mtu), "{file}");
     Ok(())
-}
-
-/// The numbers of the links: a link that was made anew has another.
-fn indices(host: &Host) -> Result<String> {
-    host.sh("cd /sys/class/net && grep . */ifindex")
 }
 
 fn untouched(host: &Host, foreign: &[String], rules: Rules) -> Result<()> {

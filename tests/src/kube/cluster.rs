@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use ::kube::{Api, Client};
@@ -93,6 +94,31 @@ impl Cluster {
             .status
             .and_then(|status| status.token)
             .context("no token came")
+    }
+
+    /// A token of the daemon's service account that ends after this time.
+    ///
+    /// # Errors
+    /// When there is no such account.
+    pub async fn token_for(&self, time: Duration) -> Result<String> {
+        let accounts = Api::<ServiceAccount>::namespaced(self.client(), NAMESPACE);
+        let account = accounts.get(ACCOUNT).await?;
+        // The server goes on accepting a token for that long.
+        let leeway = Duration::from_secs(60);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)? - leeway;
+        let claims = json!({
+            "iss": super::ISSUER,
+            "aud": [super::ISSUER],
+            "sub": format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}"),
+            "iat": now.as_secs(),
+            "nbf": now.as_secs(),
+            "exp": (now + time).as_secs(),
+            "kubernetes.io": {
+                "namespace": NAMESPACE,
+                "serviceaccount": {"name": ACCOUNT, "uid": account.metadata.uid},
+            },
+        });
+        super::token::sign(&claims, super::KEY)
     }
 
     /// Makes the service account anew, which ends all tokens of the former one.

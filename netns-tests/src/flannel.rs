@@ -1,22 +1,38 @@
-//! A host as flannel leaves it: device, routes, neighbours, FDB entries, rules, subnet file and lease.
+//! A host as flannel leaves it: device, routes, neighbours, FDB entries, rules, subnet file, lease or annotations, and pods.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::Result;
-use netns_tests::{Endpoint, Etcd, Host, NetConf, POD_NETWORK, POD_NETWORK_V6};
+use serde_json::{Value, json};
 
-pub(crate) const V0_9: &str =
-    include_str!("../../../flanneld/src/iptables/tests/flannel-0.9.rules");
-pub(crate) const V0_16: &str =
-    include_str!("../../../flanneld/src/iptables/tests/flannel-0.16.rules");
-pub(crate) const V0_20: &str =
-    include_str!("../../../flanneld/src/iptables/tests/flannel-0.20.rules");
-pub(crate) const V0_28: &str =
-    include_str!("../../../flanneld/src/iptables/tests/flannel-0.28.rules");
+use crate::endpoint::Endpoint;
+use crate::etcd::Etcd;
+use crate::host::Host;
+use crate::net_conf::{NetConf, POD_NETWORK, POD_NETWORK_V6};
+use crate::pod::Pod;
+
+mod take_over;
+
+pub use take_over::{indices, is_taken_over};
+
+/// The rules of v0.9, among those of others.
+pub const V0_9: &str = include_str!("../../flanneld/src/iptables/tests/flannel-0.9.rules");
+/// The rules of v0.16, among those of others.
+pub const V0_16: &str = include_str!("../../flanneld/src/iptables/tests/flannel-0.16.rules");
+/// The rules of v0.20, among those of others.
+pub const V0_20: &str = include_str!("../../flanneld/src/iptables/tests/flannel-0.20.rules");
+/// The rules of v0.28, among those of others.
+pub const V0_28: &str = include_str!("../../flanneld/src/iptables/tests/flannel-0.28.rules");
+
+/// Where its plugin keeps what a DEL needs, by container.
+pub const NOTES: &str = "/var/lib/cni/flannel";
+/// Where host-local keeps its reservations for it.
+pub const RESERVATIONS: &str = "/var/lib/cni/networks/cbr0";
 
 /// Which rules it left.
-#[derive(Clone, Copy)]
-pub(crate) enum Rules {
+#[derive(Clone, Copy, Debug)]
+pub enum Rules {
     /// Those of `EnableNFTables`.
     NfTables,
     /// In iptables, together with rules of others.
@@ -24,15 +40,17 @@ pub(crate) enum Rules {
 }
 
 /// A host that flannel runs on, or ran on.
-pub(crate) struct Node<'a> {
-    pub(crate) host: &'a Host,
+#[derive(Debug)]
+pub struct Node<'a> {
+    /// It.
+    pub host: &'a Host,
     /// The number of its subnet; that of flannel's rules as kept is 3.
-    pub(crate) number: u8,
+    pub number: u8,
 }
 
 impl Node<'_> {
     /// Its subnet's first number, without the length.
-    pub(crate) fn vtep(&self, ipv4: bool) -> String {
+    pub fn vtep(&self, ipv4: bool) -> String {
         let number = self.number;
         if ipv4 {
             format!("10.244.{number}.0")
@@ -41,12 +59,13 @@ impl Node<'_> {
         }
     }
 
-    pub(crate) fn subnet(&self, ipv4: bool) -> String {
+    /// Its subnet.
+    pub fn subnet(&self, ipv4: bool) -> String {
         format!("{}/{}", self.vtep(ipv4), if ipv4 { 24 } else { 64 })
     }
 
     /// Random at flannel's, and its own in each family.
-    pub(crate) fn mac(&self, ipv4: bool) -> String {
+    pub fn mac(&self, ipv4: bool) -> String {
         format!("c6:d8:1b:2a:{:02x}:{:02x}", u8::from(ipv4), self.number)
     }
 
@@ -59,7 +78,7 @@ impl Node<'_> {
     }
 
     /// The key of its lease, as flannel spells it.
-    pub(crate) fn key(&self, conf: &NetConf) -> String {
+    pub fn key(&self, conf: &NetConf) -> String {
         let part = |ipv4| self.subnet(ipv4).replace('/', "-");
         let (v4, v6) = (conf.families().has_ipv4(), conf.families().has_ipv6());
         let first = if v4 {
@@ -76,7 +95,7 @@ impl Node<'_> {
     }
 
     /// Its lease, byte for byte.
-    pub(crate) fn lease(&self, conf: &NetConf) -> String {
+    pub fn lease(&self, conf: &NetConf) -> String {
         let (v4, v6) = (conf.families().has_ipv4(), conf.families().has_ipv6());
         let public4 = if v4 {
             self.public(true)
@@ -103,8 +122,32 @@ impl Node<'_> {
         lease + "}"
     }
 
+    /// What it writes into the annotations of its Node, by their names behind the prefix.
+    pub fn annotations(&self, conf: &NetConf) -> BTreeMap<String, String> {
+        let mut texts = BTreeMap::from([
+            ("kube-subnet-manager".to_owned(), "true".to_owned()),
+            ("backend-type".to_owned(), conf.backend().to_owned()),
+        ]);
+        for (ipv4, data, public) in [
+            (true, "backend-data", "public-ip"),
+            (false, "backend-v6-data", "public-ipv6"),
+        ] {
+            let families = conf.families();
+            if if ipv4 {
+                families.has_ipv4()
+            } else {
+                families.has_ipv6()
+            } {
+                let vtep = format!(r#"{{"VNI":1,"VtepMAC":"{}"}}"#, self.mac(ipv4));
+                texts.insert(data.to_owned(), vtep);
+                texts.insert(public.to_owned(), self.public(ipv4));
+            }
+        }
+        texts
+    }
+
     /// Writes the lease as flannel does: bound to a grant of a day.
-    pub(crate) fn publish(&self, etcd: &Etcd, conf: &NetConf) -> Result<()> {
+    pub fn publish(&self, etcd: &Etcd, conf: &NetConf) -> Result<()> {
         let granted = etcd.control(&["lease", "grant", "86400"])?;
         let id = granted.split_whitespace().nth(1).unwrap_or_default();
         let (key, lease) = (self.key(conf), self.lease(conf));
@@ -113,7 +156,7 @@ impl Node<'_> {
     }
 
     /// The subnet file. Flannel counts 50 bytes of overhead for IPv6 too; where that is what pods have, ours says 70.
-    pub(crate) fn subnet_file(&self, conf: &NetConf, mtu: u32) -> String {
+    pub fn subnet_file(&self, conf: &NetConf, mtu: u32) -> String {
         let mut file = String::new();
         if conf.families().has_ipv4() {
             let first = self.subnet(true).replace(".0/24", ".1/24");
@@ -127,8 +170,50 @@ impl Node<'_> {
         file + &format!("FLANNEL_MTU={mtu}\nFLANNEL_IPMASQ=true\n")
     }
 
+    /// A pod that its plugin attached: by the reference plugin `bridge`, with a note for the DEL.
+    pub fn attach(&self, conf: &NetConf, name: &str) -> Result<Pod> {
+        let delegate = self.delegate(conf);
+        let conflist = json!({"name": "cbr0", "cniVersion": "0.3.1", "plugins": [
+            delegate,
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+        ]});
+        let pod = self.host.pod_spec(name);
+        let pod = pod.conflist(&conflist.to_string()).path("/usr/lib/cni");
+        let pod = pod.attach()?;
+        let notes = self.host.path(NOTES);
+        fs::create_dir_all(&notes)?;
+        fs::write(notes.join(pod.container_id()), delegate.to_string())?;
+        Ok(pod)
+    }
+
+    /// What its plugin makes of its default conflist.
+    fn delegate(&self, conf: &NetConf) -> Value {
+        let families = conf.families();
+        let (mut ranges, mut routes) = (Vec::new(), Vec::new());
+        for (ipv4, there, network) in [
+            (true, families.has_ipv4(), POD_NETWORK),
+            (false, families.has_ipv6(), POD_NETWORK_V6),
+        ] {
+            if there {
+                ranges.push(json!([{"subnet": self.subnet(ipv4)}]));
+                routes.push(json!({"dst": network}));
+            }
+        }
+        json!({
+            "cniVersion": "0.3.1",
+            "hairpinMode": true,
+            "ipMasq": false,
+            "ipam": {"ranges": ranges, "routes": routes, "type": "host-local"},
+            "isDefaultGateway": true,
+            "isGateway": true,
+            "mtu": 1450,
+            "name": "cbr0",
+            "type": "bridge",
+        })
+    }
+
     /// Everything on the host itself, with the way to these peers.
-    pub(crate) fn furnish(&self, conf: &NetConf, peers: &[&Node<'_>], rules: Rules) -> Result<()> {
+    pub fn furnish(&self, conf: &NetConf, peers: &[&Node<'_>], rules: Rules) -> Result<()> {
         let mtu = if conf.backend() == "vxlan" {
             1450
         } else {
@@ -256,7 +341,7 @@ impl Node<'_> {
     }
 
     /// Whether flannel, started again now, would get its rules in.
-    pub(crate) fn can_write_rules(&self, conf: &NetConf, rules: Rules) -> Result<()> {
+    pub fn can_write_rules(&self, conf: &NetConf, rules: Rules) -> Result<()> {
         match rules {
             Rules::NfTables => self.nf_tables(conf),
             Rules::Iptables(_) => self
