@@ -56,6 +56,7 @@ pub fn tables(network: &str, pods: &[IpNetwork], inside: &[IpNetwork]) -> Vec<Ta
                 name: name(network),
                 comment: Some(format!("pods of the CNI network {network}")),
                 sets: Vec::new(),
+                ports: Vec::new(),
                 chains: vec![postrouting(&pods, &inside, multicast(v4))],
             })
         })

@@ -87,6 +87,7 @@ pub fn tables(networks: &Subnets, own: &Subnets, firewall: &Firewall) -> Vec<Tab
             name: name.to_owned(),
             comment: Some(format!("rules for {name}")),
             sets: Vec::new(),
+            ports: Vec::new(),
             chains: chains(ranges, firewall),
         })
         .filter(|table| !table.chains.is_empty())

@@ -5,6 +5,7 @@
 //!
 //! [`Netlink`] tells what is there and makes [`Change`]s; [`Monitor`] tells when to look again.
 
+pub mod conntrack;
 pub mod ethtool;
 pub mod netns;
 pub mod nft;

@@ -8,6 +8,8 @@ mod expressions;
 mod firewall;
 #[path = "nft/packets.rs"]
 mod packets;
+#[path = "nft/ports.rs"]
+mod ports;
 #[path = "nft/program.rs"]
 mod program;
 #[path = "nft/transactions.rs"]
@@ -17,9 +19,11 @@ use drift::*;
 use expressions::*;
 use firewall::*;
 use packets::*;
+use ports::*;
 use transactions::*;
 
 netns_tests::tests![
+    a_changed_map_is_found_and_put_right,
     a_large_set_is_written_and_read,
     a_refused_batch_leaves_everything_as_it_was,
     absent_tables_can_be_deleted,
@@ -32,6 +36,7 @@ netns_tests::tests![
     flannels_own_table_is_replaced,
     foreign_tables_stay_untouched,
     frames_are_looked_at_as_by_nft,
+    maps_of_ports_are_those_of_nft,
     new_connections_are_masqueraded_while_rules_are_replaced,
     new_elements_are_exchanged_in_place,
     new_rules_leave_the_chains_in_place,

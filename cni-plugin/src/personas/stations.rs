@@ -73,6 +73,7 @@ fn table(port: &str, mac: Mac) -> Result<Table, Error> {
         name: name(port),
         comment: None,
         sets: Vec::new(),
+        ports: Vec::new(),
         chains: vec![Chain {
             name: "prerouting".to_owned(),
             hook: Some(BaseHook {

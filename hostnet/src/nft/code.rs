@@ -1,12 +1,13 @@
 //! The code of one rule while it is written, instruction by instruction.
 
-use std::{net::IpAddr, ops::RangeInclusive};
+use std::ops::RangeInclusive;
 
 use ipnetwork::IpNetwork;
 use nix::libc;
 
 use super::{
     instruction::{Compare, Instruction},
+    ports::octets,
     ruleset::{CtState, Family, InterfacePattern, Protocol, SetKind, Transport},
 };
 use crate::mac::Mac;
@@ -122,6 +123,42 @@ impl Code {
             set: set.to_owned(),
             invert,
         });
+    }
+
+    /// Loads protocol and destination port, and before them the destination address if its kind is given, into registers in a row.
+    ///
+    /// The first part is in register 1, which is the first four of the registers of 32 bits; `nft` names a register by the larger
+    /// ones where it begins one of them.
+    pub(super) fn ports_key(&mut self, address: Option<SetKind>) {
+        let (protocol, port) = match address {
+            None => (None, NFT_REG32_00 + 1),
+            Some(SetKind::Ipv4) => (Some(NFT_REG32_00 + 1), NFT_REG32_00 + 2),
+            Some(SetKind::Ipv6) => (Some(NFT_REG_2), NFT_REG32_00 + 5),
+        };
+        if let Some(kind) = address {
+            self.address(Side::Destination, kind, address_length(kind));
+        }
+        let load = Instruction::Meta(L4PROTO);
+        self.add(match protocol {
+            None => load,
+            Some(register) => Instruction::Also(register, Box::new(load)),
+        });
+        let load = Instruction::Payload {
+            base: TRANSPORT_HEADER,
+            offset: 2,
+            length: 2,
+        };
+        self.add(Instruction::Also(port, Box::new(load)));
+    }
+
+    /// To the address and port that a map had, one behind the other.
+    pub(super) fn dnat(&mut self, kind: SetKind) {
+        let (family, port) = match kind {
+            SetKind::Ipv4 => (libc::NFPROTO_IPV4, NFT_REG32_00 + 1),
+            SetKind::Ipv6 => (libc::NFPROTO_IPV6, NFT_REG_2),
+        };
+        let family = family.cast_unsigned();
+        self.add(Instruction::Nat { family, port });
     }
 
     pub(super) fn ct_state(&mut self, states: CtState) {
@@ -244,13 +281,6 @@ const fn address_length(kind: SetKind) -> u32 {
     }
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
-}
-
 // linux/netfilter/nf_tables.h
 const LINK_HEADER: u32 = libc::NFT_PAYLOAD_LL_HEADER.cast_unsigned();
 const NETWORK_HEADER: u32 = libc::NFT_PAYLOAD_NETWORK_HEADER.cast_unsigned();
@@ -261,5 +291,7 @@ const IIFNAME: u32 = libc::NFT_META_IIFNAME.cast_unsigned();
 const OIFNAME: u32 = libc::NFT_META_OIFNAME.cast_unsigned();
 const NFPROTO: u32 = libc::NFT_META_NFPROTO.cast_unsigned();
 const L4PROTO: u32 = libc::NFT_META_L4PROTO.cast_unsigned();
+const NFT_REG_2: u32 = libc::NFT_REG_2.cast_unsigned();
+const NFT_REG32_00: u32 = libc::NFT_REG32_00.cast_unsigned();
 const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
 const NFTA_FIB_F_DADDR: u32 = 0x2;

@@ -10,9 +10,10 @@ use nix::libc;
 
 use super::{
     code::{Code, Side, kind_of},
-    compiled::{CompiledChain, CompiledHook, CompiledRule, CompiledSet, CompiledTable},
+    compiled::{CompiledChain, CompiledHook, CompiledRule, CompiledSet, CompiledTable, Elements},
     error::Error,
     instruction::{Compare, Instruction},
+    ports::{Ports, address_type},
     ranges::Ranges,
     ruleset::{
         BaseHook, Chain, ChainKind, Expr, Family, Hook, Masquerade, Policy, Rule, Set, SetKind,
@@ -30,9 +31,14 @@ impl Table {
         let compiler = Compiler { table: self };
         compiler.text("name", &self.name, MAX_NAME)?;
         compiler.comment(self.comment.as_deref())?;
-        compiler.unique("set", self.sets.iter().map(|set| &set.name))?;
+        let names = self.sets.iter().map(|set| &set.name);
+        compiler.unique(
+            "set",
+            names.chain(self.ports.iter().map(|ports| &ports.name)),
+        )?;
         compiler.unique("chain", self.chains.iter().map(|chain| &chain.name))?;
         let sets = self.sets.iter().map(|set| compiler.set(set));
+        let sets = sets.chain(self.ports.iter().map(|ports| compiler.ports(ports)));
         let chains = self.chains.iter().map(|chain| compiler.chain(chain));
         Ok(CompiledTable {
             family: self.family,
@@ -68,17 +74,39 @@ impl Compiler<'_> {
             });
         }
         self.sees(set.kind, || format!("set {}", set.name))?;
-        let (key_type, key_length) = match set.kind {
-            SetKind::Ipv4 => (TYPE_IPADDR, 4),
-            SetKind::Ipv6 => (TYPE_IP6ADDR, 16),
-        };
+        let (key_type, key_length) = address_type(set.kind);
         let compiled = CompiledSet {
             key_type,
             key_length,
             flags: NFT_SET_INTERVAL,
-            ranges: Ranges::covering(&set.prefixes),
+            data: None,
+            elements: Elements::Ranges(Ranges::covering(&set.prefixes)),
         };
         Ok((set.name.clone(), compiled))
+    }
+
+    fn ports(&self, ports: &Ports) -> Result<(String, CompiledSet), Error> {
+        let family = |address: &std::net::IpAddr| kind_of(&(*address).into());
+        let addresses = ports.addresses();
+        if let Some(stray) = addresses
+            .iter()
+            .find(|address| family(address) != ports.kind)
+        {
+            return Err(Error::WrongFamily {
+                what: format!("address {stray}"),
+                holder: format!("map {} {}", self.table.title(), ports.name),
+            });
+        }
+        let (key_type, key_length) = ports.key();
+        let data = ports.data();
+        let compiled = CompiledSet {
+            key_type,
+            key_length,
+            flags: data.map_or(0, |_| NFT_SET_MAP),
+            data,
+            elements: Elements::Exact(ports.elements()),
+        };
+        Ok((ports.name.clone(), compiled))
     }
 
     fn chain(&self, chain: &Chain) -> Result<(String, CompiledChain), Error> {
@@ -117,6 +145,27 @@ impl Compiler<'_> {
             Expr::DestinationNotIn(set) => self.lookup(Destination, set, true, code)?,
             Expr::DestinationNotLocal => code.local(NotEqual),
             Expr::DestinationPort(transport, ports) => code.ports(Destination, *transport, ports),
+            Expr::DestinationPortIn(set) => {
+                let set = self.known_ports(set, false)?;
+                code.ports_key(None);
+                code.add(Instruction::Lookup {
+                    set: set.name.clone(),
+                    invert: false,
+                });
+            }
+            Expr::Dnat(map) => {
+                let map = self.known_ports(map, true)?;
+                if self.table.family == Family::Inet {
+                    return Err(Error::WrongFamily {
+                        what: format!("dnat by the map {}", map.name),
+                        holder: format!("table {}", self.table.title()),
+                    });
+                }
+                self.sees(map.kind, || format!("map {}", map.name))?;
+                code.ports_key(map.by_address().then_some(map.kind));
+                code.add(Instruction::MapLookup(map.name.clone()));
+                code.dnat(map.kind);
+            }
             Expr::Drop => code.verdict(libc::NF_DROP, None),
             Expr::EtherSourceNot(mac) => {
                 if self.table.family != Family::Bridge {
@@ -169,6 +218,12 @@ impl Compiler<'_> {
         };
         code.lookup(side, set.kind, name, invert);
         Ok(())
+    }
+
+    fn known_ports(&self, name: &str, map: bool) -> Result<&Ports, Error> {
+        let mut all = self.table.ports.iter();
+        all.find(|ports| ports.name == name && ports.is_map() == map)
+            .ok_or_else(|| self.unknown(if map { "map" } else { "set" }, name))
     }
 
     fn known_chain<'a>(&self, name: &'a str) -> Result<&'a str, Error> {
@@ -279,12 +334,10 @@ const fn masquerade_flags(ports: Masquerade) -> u32 {
 const MAX_NAME: usize = 255;
 /// What `nft` takes (`NFTNL_UDATA_COMMENT_MAXLEN`).
 const MAX_COMMENT: usize = 128;
-/// `TYPE_IPADDR` and `TYPE_IP6ADDR` of `nft`: how `nft list` knows to print the elements as addresses.
-const TYPE_IPADDR: u32 = 7;
-const TYPE_IP6ADDR: u32 = 8;
 
 // linux/netfilter/nf_tables.h
 const NFT_SET_INTERVAL: u32 = libc::NFT_SET_INTERVAL.cast_unsigned();
+const NFT_SET_MAP: u32 = libc::NFT_SET_MAP.cast_unsigned();
 // linux/netfilter/nf_nat.h
 const NF_NAT_RANGE_PROTO_RANDOM: u32 = 0x4;
 const NF_NAT_RANGE_PROTO_RANDOM_FULLY: u32 = 0x10;

@@ -5,7 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{instruction::Instruction, ranges::Ranges, ruleset::Family};
+use super::{
+    instruction::Instruction,
+    ranges::{Boundary, Ranges},
+    ruleset::Family,
+};
 
 /// A table as the kernel holds it; equal to another one exactly if both treat every packet alike, and show the same
 /// comments.
@@ -30,12 +34,76 @@ pub(super) struct CompiledSet {
     pub(super) key_length: u32,
     /// `enum nft_set_flags`
     pub(super) flags: u32,
-    pub(super) ranges: Ranges,
+    /// Type and length of what a map leads to.
+    pub(super) data: Option<(u32, u32)>,
+    pub(super) elements: Elements,
+}
+
+/// What is in a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Elements {
+    /// Keys, and what a map has for each.
+    Exact(BTreeMap<Vec<u8>, Vec<u8>>),
+    /// Addresses from one boundary to the next (`NFT_SET_INTERVAL`).
+    Ranges(Ranges),
+}
+
+/// An element as it is written and read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Element {
+    pub(super) key: Vec<u8>,
+    /// Where a range ends (`NFT_SET_ELEM_INTERVAL_END`).
+    pub(super) end: bool,
+    /// What a map has for the key.
+    pub(super) data: Option<Vec<u8>>,
 }
 
 impl CompiledSet {
+    /// Puts elements as they were read in the place of those that are there.
+    pub(super) fn fill(&mut self, read: Vec<Element>) {
+        self.elements = match self.elements {
+            Elements::Exact(_) => {
+                let pair = |element: Element| (element.key, element.data.unwrap_or_default());
+                Elements::Exact(read.into_iter().map(pair).collect())
+            }
+            Elements::Ranges(_) => {
+                let boundaries = read.iter().filter_map(Element::boundary).collect();
+                Elements::Ranges(Ranges::from_boundaries(boundaries, self.highest()))
+            }
+        };
+    }
+
+    /// Its elements as they are to be written.
+    pub(super) fn written(&self) -> Vec<Element> {
+        match &self.elements {
+            Elements::Exact(elements) => elements
+                .iter()
+                .map(|(key, data)| Element {
+                    key: key.clone(),
+                    end: false,
+                    data: self.data.map(|_| data.clone()),
+                })
+                .collect(),
+            Elements::Ranges(ranges) => {
+                let boundaries = ranges.boundaries(self.highest());
+                boundaries.iter().map(|at| self.element(*at)).collect()
+            }
+        }
+    }
+
+    fn element(&self, Boundary { address, end }: Boundary) -> Element {
+        let address = address.to_be_bytes();
+        let length = usize::try_from(self.key_length).unwrap_or(address.len());
+        let skip = address.len().saturating_sub(length);
+        Element {
+            key: address.get(skip..).unwrap_or(&address).to_vec(),
+            end,
+            data: None,
+        }
+    }
+
     /// The highest address a key can be.
-    pub(super) const fn highest(&self) -> u128 {
+    const fn highest(&self) -> u128 {
         if self.key_length == 4 {
             u32::MAX as u128
         } else {
@@ -45,8 +113,22 @@ impl CompiledSet {
 
     /// Whether it is the same set but for its elements.
     pub(super) fn same_frame(&self, other: &Self) -> bool {
-        (self.key_type, self.key_length, self.flags)
-            == (other.key_type, other.key_length, other.flags)
+        (self.key_type, self.key_length, self.flags, self.data)
+            == (other.key_type, other.key_length, other.flags, other.data)
+    }
+}
+
+impl Element {
+    fn boundary(&self) -> Option<Boundary> {
+        // The element that stands for all others (`NFT_SET_ELEM_CATCHALL`) has no key, and covers everything.
+        let mut address = [0; 16];
+        address
+            .get_mut(16_usize.checked_sub(self.key.len())?..)?
+            .copy_from_slice(&self.key);
+        Some(Boundary {
+            address: u128::from_be_bytes(address),
+            end: self.end,
+        })
     }
 }
 

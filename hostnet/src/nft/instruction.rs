@@ -4,11 +4,16 @@
 //! [`Instruction::Other`], so that a foreign instruction is never mistaken for one of ours. The numbers are those of
 //! `linux/netfilter/nf_tables.h`.
 
-use crate::attr::{Attribute, Attributes, Writer};
+mod decode;
 
-/// One instruction. All of ours use register 1, and the verdict register for verdicts.
+use crate::attr::{Attributes, Writer};
+
+/// One instruction. All of ours use register 1, but for the further parts of a key of several values, and the verdict register
+/// for verdicts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Instruction {
+    /// The same load into another register, behind the parts of a key that were loaded before.
+    Also(u32, Box<Self>),
     /// Masks the register, then flips bits of it.
     Bitwise {
         /// The bits kept.
@@ -47,6 +52,15 @@ pub(super) enum Instruction {
     Masquerade(u32),
     /// Loads a property of the packet (`enum nft_meta_keys`).
     Meta(u32),
+    /// Loads what a map has for the register, or ends the rule if it has nothing.
+    MapLookup(String),
+    /// Gives the packet another destination: the address in register 1, the port in another.
+    Nat {
+        /// The family of the address (`NFPROTO_*`).
+        family: u32,
+        /// The register of the port.
+        port: u32,
+    },
     /// Exempts the packet from connection tracking.
     Notrack,
     /// Anything else: name and attributes as the kernel gave them.
@@ -129,7 +143,7 @@ impl Instruction {
                 _ => {}
             }
         }
-        decode_data(&name, data).unwrap_or_else(|| Self::Other {
+        decode::data(&name, data).unwrap_or_else(|| Self::Other {
             name,
             data: data.to_vec(),
         })
@@ -138,15 +152,17 @@ impl Instruction {
     /// The kernel's name for it (`struct nft_expr_type`).
     pub(super) fn name(&self) -> &str {
         match self {
+            Self::Also(_, load) => load.name(),
             Self::Bitwise { .. } => "bitwise",
             Self::Compare { .. } => "cmp",
             Self::Counter => "counter",
             Self::Ct(_) => "ct",
             Self::Fib { .. } => "fib",
             Self::Immediate(_) | Self::Verdict { .. } => "immediate",
-            Self::Lookup { .. } => "lookup",
+            Self::Lookup { .. } | Self::MapLookup(_) => "lookup",
             Self::Masquerade(_) => "masq",
             Self::Meta(_) | Self::SetMeta(_) => "meta",
+            Self::Nat { .. } => "nat",
             Self::Notrack => "notrack",
             Self::Other { name, .. } => name,
             Self::Payload { .. } => "payload",
@@ -155,6 +171,7 @@ impl Instruction {
 
     fn encode_data(&self, data: &mut Writer) {
         match self {
+            Self::Also(register, load) => load.encode_load(data, *register),
             Self::Bitwise { mask, xor } => {
                 data.put_be_u32(1, REGISTER_1);
                 data.put_be_u32(2, REGISTER_1);
@@ -196,22 +213,20 @@ impl Instruction {
                     data.put_be_u32(1, *flags);
                 }
             }
-            Self::Meta(key) => {
-                data.put_be_u32(2, *key);
-                data.put_be_u32(1, REGISTER_1);
+            Self::MapLookup(map) => {
+                data.put_text(1, map);
+                data.put_be_u32(2, REGISTER_1);
+                data.put_be_u32(3, REGISTER_1);
             }
+            Self::Nat { family, port } => {
+                data.put_be_u32(1, NFT_NAT_DNAT);
+                data.put_be_u32(2, *family);
+                data.put_be_u32(3, REGISTER_1);
+                data.put_be_u32(5, *port);
+            }
+            Self::Meta(_) | Self::Payload { .. } => self.encode_load(data, REGISTER_1),
             Self::Notrack => {}
             Self::Other { data: bytes, .. } => data.raw(bytes),
-            Self::Payload {
-                base,
-                offset,
-                length,
-            } => {
-                data.put_be_u32(1, REGISTER_1);
-                data.put_be_u32(2, *base);
-                data.put_be_u32(3, *offset);
-                data.put_be_u32(4, *length);
-            }
             Self::SetMeta(key) => {
                 data.put_be_u32(2, *key);
                 data.put_be_u32(3, REGISTER_1);
@@ -229,136 +244,24 @@ impl Instruction {
             }
         }
     }
-}
 
-/// The named shape of an expression, or `None` when it is not one of ours in every detail.
-fn decode_data(name: &str, data: &[u8]) -> Option<Instruction> {
-    match name {
-        "bitwise" => decode_bitwise(data),
-        "cmp" => {
-            let [register, op, value] = fields(data, [1, 2, 3], 3)?;
-            (number(register) == Some(REGISTER_1)).then_some(())?;
-            Some(Instruction::Compare {
-                op: Compare::from_number(number(op)?)?,
-                data: bytes(value)?,
-            })
-        }
-        "counter" => fields(data, [1, 2, 3], 3).map(|[_, _, _]| Instruction::Counter),
-        "ct" => {
-            let [register, key] = fields(data, [1, 2], 4)?;
-            (number(register) == Some(REGISTER_1)).then_some(())?;
-            Some(Instruction::Ct(number(key)?))
-        }
-        "fib" => {
-            let [register, result, flags] = fields(data, [1, 2, 3], 3)?;
-            (number(register) == Some(REGISTER_1)).then_some(())?;
-            Some(Instruction::Fib {
-                result: number(result)?,
-                flags: number(flags)?,
-            })
-        }
-        "immediate" => decode_immediate(data),
-        "lookup" => {
-            // A destination register would make it a map.
-            let [set, register, flags] = fields(data, [1, 2, 5], 5)?;
-            (number(register) == Some(REGISTER_1)).then_some(())?;
-            let flags = number(flags).unwrap_or(0);
-            (flags & !NFT_LOOKUP_F_INV == 0).then_some(())?;
-            Some(Instruction::Lookup {
-                set: set?.text().into_owned(),
-                invert: flags & NFT_LOOKUP_F_INV != 0,
-            })
-        }
-        "masq" => {
-            let [flags] = fields(data, [1], 3)?;
-            Some(Instruction::Masquerade(number(flags).unwrap_or(0)))
-        }
-        "meta" => {
-            let [destination, key, source] = fields(data, [1, 2, 3], 3)?;
-            let key = number(key)?;
-            match (number(destination), number(source)) {
-                (Some(REGISTER_1), None) => Some(Instruction::Meta(key)),
-                (None, Some(REGISTER_1)) => Some(Instruction::SetMeta(key)),
-                _ => None,
+    /// Writes the load of a property or of bytes of the packet; nothing else can go to another register.
+    fn encode_load(&self, data: &mut Writer, register: u32) {
+        data.put_be_u32(1, register);
+        match self {
+            Self::Meta(key) => data.put_be_u32(2, *key),
+            Self::Payload {
+                base,
+                offset,
+                length,
+            } => {
+                data.put_be_u32(2, *base);
+                data.put_be_u32(3, *offset);
+                data.put_be_u32(4, *length);
             }
-        }
-        "notrack" => Some(Instruction::Notrack),
-        "payload" => {
-            let [register, base, offset, length] = fields(data, [1, 2, 3, 4], 8)?;
-            (number(register) == Some(REGISTER_1)).then_some(())?;
-            Some(Instruction::Payload {
-                base: number(base)?,
-                offset: number(offset)?,
-                length: number(length)?,
-            })
-        }
-        _ => None,
-    }
-}
-
-fn decode_bitwise(data: &[u8]) -> Option<Instruction> {
-    let [source, destination, length, mask, xor, op] = fields(data, [1, 2, 3, 4, 5, 6], 7)?;
-    let plain = number(op).unwrap_or(NFT_BITWISE_MASK_XOR) == NFT_BITWISE_MASK_XOR
-        && number(source) == Some(REGISTER_1)
-        && number(destination) == Some(REGISTER_1);
-    let (mask, xor) = (bytes(mask)?, bytes(xor)?);
-    let length = usize::try_from(number(length)?).ok()?;
-    (plain && mask.len() == length && xor.len() == length)
-        .then_some(Instruction::Bitwise { mask, xor })
-}
-
-fn decode_immediate(data: &[u8]) -> Option<Instruction> {
-    let [register, value] = fields(data, [1, 2], 2)?;
-    match number(register)? {
-        REGISTER_1 => Some(Instruction::Immediate(bytes(value)?)),
-        REGISTER_VERDICT => {
-            let verdict = value?
-                .nested()
-                .find(|attribute| attribute.kind == NFTA_DATA_VERDICT)?;
-            let [code, chain] = fields(
-                verdict.payload,
-                [NFTA_VERDICT_CODE, NFTA_VERDICT_CHAIN],
-                NFTA_VERDICT_CHAIN,
-            )?;
-            Some(Instruction::Verdict {
-                code: number(code)?.cast_signed(),
-                chain: chain.map(|chain| chain.text().into_owned()),
-            })
-        }
-        _ => None,
-    }
-}
-
-/// Picks out the attributes of these kinds; `None` when there is another one up to `known`.
-///
-/// An attribute that we know and do not use changes what the expression does. One that is newer than this code must not:
-/// a kernel that starts to report it would else make every table look altered, for ever.
-fn fields<const N: usize>(
-    data: &[u8],
-    kinds: [u16; N],
-    known: u16,
-) -> Option<[Option<Attribute<'_>>; N]> {
-    let mut found = [None; N];
-    for attribute in Attributes::new(data) {
-        if let Some(place) = kinds.iter().position(|kind| *kind == attribute.kind) {
-            *found.get_mut(place)? = Some(attribute);
-        } else if attribute.kind <= known {
-            return None;
+            _ => {}
         }
     }
-    Some(found)
-}
-
-fn number(attribute: Option<Attribute<'_>>) -> Option<u32> {
-    attribute?.be_u32()
-}
-
-/// The bytes inside a `NFTA_DATA_VALUE`.
-fn bytes(attribute: Option<Attribute<'_>>) -> Option<Vec<u8>> {
-    attribute?
-        .nested()
-        .find(|inner| inner.kind == NFTA_DATA_VALUE)
-        .map(|value| value.payload.to_vec())
 }
 
 // linux/netfilter/nf_tables.h
@@ -370,6 +273,7 @@ const NFTA_VERDICT_CODE: u16 = 1;
 const NFTA_VERDICT_CHAIN: u16 = 2;
 const NFT_BITWISE_MASK_XOR: u32 = 0;
 const NFT_LOOKUP_F_INV: u32 = 0x1;
+const NFT_NAT_DNAT: u32 = 1;
 /// `NFT_REG_VERDICT`
 const REGISTER_VERDICT: u32 = 0;
 /// `NFT_REG_1`: 16 bytes, enough for all we load.

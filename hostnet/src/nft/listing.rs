@@ -33,6 +33,11 @@ impl Display for CompiledRule {
 impl Display for Instruction {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Also(register, load) => {
+                let load = load.to_string();
+                let load = load.strip_suffix("reg 1").unwrap_or(&load);
+                write!(f, "{load}reg {register}")
+            }
             Self::Bitwise { mask, xor } => {
                 write!(
                     f,
@@ -56,6 +61,11 @@ impl Display for Instruction {
             }
             Self::Masquerade(0) => f.write_str("masq"),
             Self::Masquerade(flags) => write!(f, "masq flags {flags:#x}"),
+            Self::MapLookup(map) => write!(f, "lookup reg 1 set {map} dreg 1"),
+            Self::Nat { family, port } => {
+                let family = Key(*family, FAMILIES);
+                write!(f, "nat dnat {family} addr_min reg 1 proto_min reg {port}")
+            }
             Self::Meta(key) => write!(f, "meta load {} => reg 1", Key(*key, META_KEYS)),
             Self::Notrack => f.write_str("notrack"),
             Self::Other { name, data } => write!(f, "{name} {}", Words(data)),
@@ -138,6 +148,7 @@ const BASES: &[(i32, &str)] = &[
     (libc::NFT_PAYLOAD_TRANSPORT_HEADER, "transport header"),
 ];
 const CT_KEYS: &[(i32, &str)] = &[(libc::NFT_CT_STATE, "state"), (libc::NFT_CT_MARK, "mark")];
+const FAMILIES: &[(i32, &str)] = &[(libc::NFPROTO_IPV4, "ip"), (libc::NFPROTO_IPV6, "ip6")];
 const FIB_RESULTS: &[(i32, &str)] = &[(1, "oif"), (2, "oifname"), (3, "type")];
 const META_KEYS: &[(i32, &str)] = &[
     (libc::NFT_META_MARK, "mark"),

@@ -8,8 +8,7 @@ use std::fmt;
 use crate::attr::Writer;
 
 use super::{
-    compiled::{CompiledChain, CompiledRule, CompiledSet, CompiledTable},
-    ranges::Boundary,
+    compiled::{CompiledChain, CompiledRule, CompiledSet, CompiledTable, Element},
     ruleset::Family,
 };
 
@@ -22,7 +21,7 @@ pub(super) enum Change<'a> {
     DeleteTable(Family, &'a str),
     AddSet(&'a CompiledTable, &'a str, &'a CompiledSet),
     FlushSet(&'a CompiledTable, &'a str),
-    AddElements(&'a CompiledTable, &'a str, &'a CompiledSet, Vec<Boundary>),
+    AddElements(&'a CompiledTable, &'a str, Vec<Element>),
     AddChain(&'a CompiledTable, &'a str, &'a CompiledChain),
     /// Deletes the rules of all chains.
     FlushRules(&'a CompiledTable),
@@ -103,6 +102,10 @@ impl Change<'_> {
                 body.put_be_u32(NFTA_SET_FLAGS, set.flags);
                 body.put_be_u32(NFTA_SET_KEY_TYPE, set.key_type);
                 body.put_be_u32(NFTA_SET_KEY_LEN, set.key_length);
+                if let Some((kind, length)) = set.data {
+                    body.put_be_u32(NFTA_SET_DATA_TYPE, kind);
+                    body.put_be_u32(NFTA_SET_DATA_LEN, length);
+                }
                 // Other messages of the batch may name the set by this number; ours use its name.
                 body.put_be_u32(NFTA_SET_ID, 1);
                 body.put(NFTA_SET_USERDATA, SET_USERDATA);
@@ -111,12 +114,12 @@ impl Change<'_> {
                 body.put_text(NFTA_SET_ELEM_LIST_TABLE, &table.name);
                 body.put_text(NFTA_SET_ELEM_LIST_SET, name);
             }
-            Self::AddElements(table, name, set, elements) => {
+            Self::AddElements(table, name, elements) => {
                 body.put_text(NFTA_SET_ELEM_LIST_TABLE, &table.name);
                 body.put_text(NFTA_SET_ELEM_LIST_SET, name);
                 body.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
                     for element in elements {
-                        list.nest(NFTA_LIST_ELEM, |item| write_element(item, set, *element));
+                        list.nest(NFTA_LIST_ELEM, |item| write_element(item, element));
                     }
                 });
             }
@@ -149,13 +152,13 @@ impl Change<'_> {
     }
 }
 
-fn write_element(item: &mut Writer, set: &CompiledSet, element: Boundary) {
-    let address = element.address.to_be_bytes();
-    let length = usize::try_from(set.key_length).unwrap_or(address.len());
-    let skip = address.len().saturating_sub(length);
+fn write_element(item: &mut Writer, element: &Element) {
     item.nest(NFTA_SET_ELEM_KEY, |key| {
-        key.put(NFTA_DATA_VALUE, address.get(skip..).unwrap_or(&address));
+        key.put(NFTA_DATA_VALUE, &element.key);
     });
+    if let Some(data) = &element.data {
+        item.nest(NFTA_SET_ELEM_DATA, |value| value.put(NFTA_DATA_VALUE, data));
+    }
     if element.end {
         item.put_be_u32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
     }
@@ -309,7 +312,7 @@ const SET_USERDATA: &[u8] = &{
 };
 
 /// How many elements go into one message: its length must fit into 16 bits.
-pub(super) const ELEMENTS_PER_MESSAGE: usize = 1_000;
+pub(super) const ELEMENTS_PER_MESSAGE: usize = 500;
 
 pub(super) const UDATA_COMMENT: u8 = 0;
 
@@ -361,12 +364,15 @@ pub(super) const NFTA_SET_NAME: u16 = 2;
 pub(super) const NFTA_SET_FLAGS: u16 = 3;
 pub(super) const NFTA_SET_KEY_TYPE: u16 = 4;
 pub(super) const NFTA_SET_KEY_LEN: u16 = 5;
+pub(super) const NFTA_SET_DATA_TYPE: u16 = 6;
+pub(super) const NFTA_SET_DATA_LEN: u16 = 7;
 const NFTA_SET_ID: u16 = 10;
 const NFTA_SET_USERDATA: u16 = 13;
 pub(super) const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 pub(super) const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 pub(super) const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 pub(super) const NFTA_SET_ELEM_KEY: u16 = 1;
+pub(super) const NFTA_SET_ELEM_DATA: u16 = 2;
 pub(super) const NFTA_SET_ELEM_FLAGS: u16 = 3;
 pub(super) const NFTA_DATA_VALUE: u16 = 1;
 pub(super) const NFT_SET_ELEM_INTERVAL_END: u32 = 0x1;

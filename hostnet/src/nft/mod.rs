@@ -20,6 +20,7 @@ mod message;
 mod nftables;
 mod observe;
 mod plan;
+mod ports;
 mod ranges;
 mod ruleset;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use drift::Drift;
 pub use error::Error;
 pub use nftables::Nftables;
 pub use observe::ChainHead;
+pub use ports::{Entries, Port, Ports};
 pub use ruleset::{
     BaseHook, Chain, ChainKind, CtState, Expr, Family, Hook, InterfacePattern, Masquerade, Policy,
     Protocol, Rule, Set, SetKind, Table, Transport, priority,

@@ -3,21 +3,26 @@
 //! Takes what it understands and skips the rest, so that no attribute of a newer kernel can hide a rule; a rule that is not
 //! exactly one of ours still is there, as [`Instruction::Other`].
 
+use nix::libc;
+
 use crate::attr::{Attribute, Attributes};
 
 use super::{
-    compiled::{CompiledChain, CompiledHook, CompiledRule, CompiledSet, CompiledTable},
+    compiled::{
+        CompiledChain, CompiledHook, CompiledRule, CompiledSet, CompiledTable, Element, Elements,
+    },
     instruction::Instruction,
     message::{
         NFT_SET_ELEM_INTERVAL_END, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY,
         NFTA_CHAIN_TABLE, NFTA_CHAIN_TYPE, NFTA_DATA_VALUE, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY,
         NFTA_LIST_ELEM, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE,
-        NFTA_RULE_USERDATA, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS,
+        NFTA_RULE_USERDATA, NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_ELEM_DATA,
+        NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS,
         NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_FLAGS, NFTA_SET_KEY_LEN,
         NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_TABLE_NAME, NFTA_TABLE_USERDATA,
         UDATA_COMMENT, family_number,
     },
-    ranges::{Boundary, Ranges},
+    ranges::Ranges,
     ruleset::{Family, Policy},
 };
 
@@ -25,7 +30,7 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Observation {
     table: CompiledTable,
-    elements: Vec<(String, Vec<Boundary>)>,
+    elements: Vec<(String, Vec<Element>)>,
     found: bool,
 }
 
@@ -47,9 +52,9 @@ impl Observation {
 
     /// The table, or `None` when no message described it.
     pub(super) fn finish(mut self) -> Option<CompiledTable> {
-        for (name, boundaries) in self.elements {
+        for (name, elements) in self.elements {
             if let Some(set) = self.table.sets.get_mut(&name) {
-                set.ranges = Ranges::from_boundaries(boundaries, set.highest());
+                set.fill(elements);
             }
         }
         self.found.then_some(self.table)
@@ -149,8 +154,10 @@ impl Observation {
             key_type: 0,
             key_length: 0,
             flags: 0,
-            ranges: Ranges::default(),
+            data: None,
+            elements: Elements::Exact([].into()),
         };
+        let mut data = (0, 0);
         for attribute in attributes {
             let number = attribute.be_u32().unwrap_or(0);
             match attribute.kind {
@@ -159,8 +166,14 @@ impl Observation {
                 NFTA_SET_FLAGS => set.flags = number,
                 NFTA_SET_KEY_TYPE => set.key_type = number,
                 NFTA_SET_KEY_LEN => set.key_length = number,
+                NFTA_SET_DATA_TYPE => data.0 = number,
+                NFTA_SET_DATA_LEN => data.1 = number,
                 _ => {}
             }
+        }
+        set.data = (set.flags & NFT_SET_MAP != 0).then_some(data);
+        if set.flags & NFT_SET_INTERVAL != 0 {
+            set.elements = Elements::Ranges(Ranges::default());
         }
         let (Some(owner), Some(name)) = (owner, name) else {
             return;
@@ -176,13 +189,13 @@ impl Observation {
         };
         let mut owner = None;
         let mut set = None;
-        let mut boundaries = Vec::new();
+        let mut elements = Vec::new();
         for attribute in attributes {
             match attribute.kind {
                 NFTA_SET_ELEM_LIST_TABLE => owner = Some(attribute.text()),
                 NFTA_SET_ELEM_LIST_SET => set = Some(attribute.text()),
                 NFTA_SET_ELEM_LIST_ELEMENTS => {
-                    boundaries.extend(list(attribute).filter_map(|item| decode_element(&item)));
+                    elements.extend(list(attribute).map(|item| decode_element(&item)));
                 }
                 _ => {}
             }
@@ -195,8 +208,8 @@ impl Observation {
         }
         // Long sets come in several messages.
         match self.elements.iter_mut().find(|(name, _)| *name == set) {
-            Some((_, known)) => known.append(&mut boundaries),
-            None => self.elements.push((set.into_owned(), boundaries)),
+            Some((_, known)) => known.append(&mut elements),
+            None => self.elements.push((set.into_owned(), elements)),
         }
     }
 
@@ -272,31 +285,27 @@ fn decode_hook(attributes: Attributes<'_>, kind: String, policy: u32) -> Compile
     decoded
 }
 
-fn decode_element(item: &Attribute<'_>) -> Option<Boundary> {
-    let mut key = None;
-    let mut flags = 0;
+fn decode_element(item: &Attribute<'_>) -> Element {
+    let value = |attribute: Attribute<'_>| {
+        let mut inner = attribute.nested();
+        inner
+            .find(|inner| inner.kind == NFTA_DATA_VALUE)
+            .map(|value| value.payload.to_vec())
+    };
+    let (mut key, mut data, mut flags) = (None, None, 0);
     for attribute in item.nested() {
         match attribute.kind {
-            NFTA_SET_ELEM_KEY => {
-                key = attribute
-                    .nested()
-                    .find(|inner| inner.kind == NFTA_DATA_VALUE)
-                    .map(|value| value.payload);
-            }
+            NFTA_SET_ELEM_KEY => key = value(attribute),
+            NFTA_SET_ELEM_DATA => data = value(attribute),
             NFTA_SET_ELEM_FLAGS => flags = attribute.be_u32().unwrap_or(0),
             _ => {}
         }
     }
-    // The element that stands for all others (`NFT_SET_ELEM_CATCHALL`) has no key, and covers everything.
-    let octets = key.unwrap_or_default();
-    let mut address = [0; 16];
-    address
-        .get_mut(16_usize.checked_sub(octets.len())?..)?
-        .copy_from_slice(octets);
-    Some(Boundary {
-        address: u128::from_be_bytes(address),
+    Element {
+        key: key.unwrap_or_default(),
         end: flags & NFT_SET_ELEM_INTERVAL_END != 0,
-    })
+        data,
+    }
 }
 
 fn list<'a>(attribute: Attribute<'a>) -> impl Iterator<Item = Attribute<'a>> {
@@ -323,6 +332,8 @@ const NFTA_TABLE_FLAGS: u16 = 2;
 const NFTA_CHAIN_FLAGS: u16 = 10;
 const NFT_CHAIN_BASE: u32 = 0x1;
 const NFTA_GEN_ID: u16 = 1;
+const NFT_SET_INTERVAL: u32 = libc::NFT_SET_INTERVAL.cast_unsigned();
+const NFT_SET_MAP: u32 = libc::NFT_SET_MAP.cast_unsigned();
 // linux/netfilter.h
 const NF_ACCEPT: u32 = 1;
 

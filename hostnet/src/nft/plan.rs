@@ -25,8 +25,8 @@ pub(super) fn replacement<'a>(
 fn refill<'a>(desired: &'a CompiledTable, observed: &CompiledTable, changes: &mut Vec<Change<'a>>) {
     changes.push(Change::FlushRules(desired));
     for (name, set) in &desired.sets {
-        let present = observed.sets.get(name).map(|set| &set.ranges);
-        if present != Some(&set.ranges) {
+        let present = observed.sets.get(name).map(|set| &set.elements);
+        if present != Some(&set.elements) {
             changes.push(Change::FlushSet(desired, name));
             add_elements(desired, name, set, changes);
         }
@@ -57,9 +57,9 @@ fn add_elements<'a>(
     set: &'a CompiledSet,
     changes: &mut Vec<Change<'a>>,
 ) {
-    let boundaries = set.ranges.boundaries(set.highest());
-    let chunks = boundaries.chunks(ELEMENTS_PER_MESSAGE);
-    changes.extend(chunks.map(|chunk| Change::AddElements(table, name, set, chunk.to_vec())));
+    let elements = set.written();
+    let chunks = elements.chunks(ELEMENTS_PER_MESSAGE);
+    changes.extend(chunks.map(|chunk| Change::AddElements(table, name, chunk.to_vec())));
 }
 
 fn add_rules<'a>(table: &'a CompiledTable, changes: &mut Vec<Change<'a>>) {

@@ -6,7 +6,7 @@ use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 use ipnetwork::IpNetwork;
 
-use super::error::Error;
+use super::{error::Error, ports::Ports};
 use crate::mac::Mac;
 
 /// The packets a table sees.
@@ -35,6 +35,8 @@ pub struct Table {
     pub comment: Option<String>,
     /// Sets of prefixes for the rules to look up.
     pub sets: Vec<Set>,
+    /// Sets and maps of ports for the rules to look up.
+    pub ports: Vec<Ports>,
     /// Chains of rules.
     pub chains: Vec<Chain>,
 }
@@ -185,6 +187,11 @@ pub enum Expr {
     DestinationNotLocal,
     /// `udp dport 8472`, `tcp dport 30000-32767`: the protocol is checked too.
     DestinationPort(Transport, RangeInclusive<u16>),
+    /// `meta l4proto . th dport @ports`: protocol and destination port are in the named set.
+    DestinationPortIn(String),
+    /// `dnat ip to meta l4proto . th dport map @ports`, with `ip daddr . ` before it where the named map has addresses in its keys:
+    /// the packet goes where that leads to. Only in chains of translation, in tables of one family.
+    Dnat(String),
     /// `drop`
     Drop,
     /// `ether saddr != 0a:58:0a:f4:01:05`: the frame comes from another station. In tables of bridges only.
@@ -321,6 +328,8 @@ pub struct Masquerade {
 pub struct Protocol(pub u8);
 
 impl Protocol {
+    /// Stream control transmission protocol.
+    pub const SCTP: Self = Self(132);
     /// Transmission control protocol.
     pub const TCP: Self = Self(6);
     /// User datagram protocol.

@@ -1,16 +1,21 @@
 //! Arbitrary tables for the property tests of this folder.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnetwork::IpNetwork;
-use proptest::{collection::vec, option, prelude::*, sample::select};
-
-use super::{
-    BaseHook, Chain, ChainKind, CtState, Expr, Family, Hook, Masquerade, Policy, Protocol, Rule,
-    Set, SetKind, Table, Transport,
+use proptest::{
+    collection::{btree_map, vec},
+    option,
+    prelude::*,
+    sample::select,
 };
 
-/// Tables that compile: IPv4 ones, with chains `a` and `b` and a set `s`.
+use super::{
+    BaseHook, Chain, ChainKind, CtState, Entries, Expr, Family, Hook, Masquerade, Policy, Port,
+    Ports, Protocol, Rule, Set, SetKind, Table, Transport,
+};
+
+/// Tables that compile: IPv4 ones, with chains `a` and `b`, a set `s`, and ports `p` and `q`.
 pub(super) fn tables() -> impl Strategy<Value = Table> {
     (
         select(vec![Family::Inet, Family::Ip]),
@@ -19,19 +24,47 @@ pub(super) fn tables() -> impl Strategy<Value = Table> {
         vec(ipv4_prefixes(), 0..8),
         vec(rules(), 0..6),
         vec(rules(), 0..6),
-        option::of(hooks()),
+        (
+            option::of(hooks()),
+            btree_map(known_ports(), targets(), 0..6),
+        ),
     )
-        .prop_map(|(family, name, comment, prefixes, a, b, hook)| Table {
-            family,
-            name,
-            comment,
-            sets: vec![Set {
-                name: "s".to_owned(),
-                kind: SetKind::Ipv4,
-                prefixes,
-            }],
-            chains: vec![chain("a", hook, a), chain("b", None, b)],
-        })
+        .prop_map(
+            |(family, name, comment, prefixes, a, b, (hook, targets))| Table {
+                family,
+                name,
+                comment,
+                sets: vec![Set {
+                    name: "s".to_owned(),
+                    kind: SetKind::Ipv4,
+                    prefixes,
+                }],
+                ports: vec![
+                    ports("p", Entries::Set(targets.keys().copied().collect())),
+                    ports("q", Entries::Targets(targets)),
+                ],
+                chains: vec![chain("a", hook, a), chain("b", None, b)],
+            },
+        )
+}
+
+fn ports(name: &str, entries: Entries) -> Ports {
+    Ports {
+        name: name.to_owned(),
+        kind: SetKind::Ipv4,
+        entries,
+    }
+}
+
+fn known_ports() -> impl Strategy<Value = Port> {
+    any::<(u8, u16)>().prop_map(|(protocol, number)| Port {
+        protocol: Protocol(protocol),
+        number,
+    })
+}
+
+fn targets() -> impl Strategy<Value = SocketAddr> {
+    any::<(Ipv4Addr, u16)>().prop_map(SocketAddr::from)
 }
 
 fn chain(name: &str, hook: Option<BaseHook>, rules: Vec<Rule>) -> Chain {
@@ -81,6 +114,7 @@ fn exprs() -> impl Strategy<Value = Expr> {
             Expr::DestinationLocal,
             Expr::DestinationNotIn("s".to_owned()),
             Expr::DestinationNotLocal,
+            Expr::DestinationPortIn("p".to_owned()),
             Expr::Drop,
             Expr::Goto("b".to_owned()),
             Expr::Jump("b".to_owned()),

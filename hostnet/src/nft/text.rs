@@ -1,5 +1,7 @@
 //! Tables as text: what `nft list table` prints for them, and `nft -f` reads.
 
+mod ports;
+
 use std::{
     fmt::{self, Display, Formatter, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -8,6 +10,7 @@ use std::{
 
 use ipnetwork::IpNetwork;
 
+use self::ports::{header_name, key};
 use super::{
     ranges::Ranges,
     ruleset::{
@@ -36,6 +39,10 @@ impl Display for Table {
         let mut separator = "";
         for set in &self.sets {
             write!(f, "{separator}{set}")?;
+            separator = "\n";
+        }
+        for ports in &self.ports {
+            write!(f, "{separator}{ports}")?;
             separator = "\n";
         }
         for chain in &self.chains {
@@ -93,6 +100,20 @@ impl Table {
             Expr::DestinationNotLocal => f.write_str("fib daddr type != local"),
             Expr::DestinationPort(transport, ports) => {
                 write!(f, "{transport} dport {}", Ports(ports))
+            }
+            Expr::DestinationPortIn(set) => write!(f, "{} @{set}", key(None)),
+            Expr::Dnat(map) => {
+                let known = self.ports.iter().find(|ports| ports.name == *map);
+                let kind = known.map_or(SetKind::Ipv4, |ports| ports.kind);
+                let address = known
+                    .is_some_and(super::ports::Ports::by_address)
+                    .then_some(kind);
+                write!(
+                    f,
+                    "dnat {} to {} map @{map}",
+                    header_name(kind),
+                    key(address)
+                )
             }
             Expr::Drop => f.write_str("drop"),
             Expr::EtherSourceNot(mac) => write!(f, "ether saddr != {mac}"),
@@ -223,6 +244,7 @@ impl Display for Masquerade {
 impl Display for Protocol {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match *self {
+            Self::SCTP => f.write_str("sctp"),
             Self::TCP => f.write_str("tcp"),
             Self::UDP => f.write_str("udp"),
             Self(number) => write!(f, "{number}"),

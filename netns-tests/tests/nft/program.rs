@@ -90,6 +90,7 @@ pub(crate) fn table(family: Family, name: &str, chains: Vec<Chain>) -> Table {
         name: name.to_owned(),
         comment: None,
         sets: Vec::new(),
+        ports: Vec::new(),
         chains,
     }
 }

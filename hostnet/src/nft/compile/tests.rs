@@ -36,6 +36,7 @@ fn table(family: Family, exprs: Vec<Expr>) -> Table {
         name: "t".to_owned(),
         comment: None,
         sets,
+        ports: Vec::new(),
         chains: vec![chain("a", vec![]), chain("c", vec![Rule::new(exprs)])],
     }
 }
@@ -333,7 +334,7 @@ fn protocols_and_ports() {
     check_ip(Expr::Protocol(Protocol::UDP), "meta l4proto udp", &udp);
     check_ip(
         Expr::ProtocolNot(Protocol(132)),
-        "meta l4proto != 132",
+        "meta l4proto != sctp",
         &["meta load l4proto => reg 1", "cmp neq reg 1 0x00000084"],
     );
     check_ip(

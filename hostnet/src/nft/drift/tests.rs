@@ -16,6 +16,7 @@ fn table() -> CompiledTable {
             kind: SetKind::Ipv4,
             prefixes: vec![prefix],
         }],
+        ports: Vec::new(),
         chains: vec![Chain {
             name: "c".to_owned(),
             hook: None,

@@ -49,6 +49,20 @@ fn what_the_kernel_adds_does_not_matter() {
     // An attribute newer than this code.
     let meta = decode("meta", &[(1, &be(1)), (2, &be(3)), (9, &be(5))]);
     assert_eq!(meta, Instruction::Meta(3));
+    // A translation, whose last address and port are its first.
+    let nat = decode(
+        "nat",
+        &[
+            (1, &be(1)),
+            (2, &be(2)),
+            (3, &be(1)),
+            (4, &be(1)),
+            (5, &be(9)),
+            (6, &be(9)),
+            (7, &be(3)),
+        ],
+    );
+    assert_eq!(nat, Instruction::Nat { family: 2, port: 9 });
     // However much it has counted.
     let counter = decode("counter", &[(1, &[1; 8]), (2, &[2; 8])]);
     assert_eq!(counter, Instruction::Counter);
@@ -68,11 +82,11 @@ fn check_foreign(name: &str, attributes: &[(u16, &[u8])]) {
 fn what_works_differently_is_not_one_of_ours() {
     let [none, one, two, three, four] = [0, 1, 2, 3, 4].map(be);
     // Other registers.
-    check_foreign("meta", &[(1, &two), (2, &three)]);
+    check_foreign("meta", &[(1, &none), (2, &three)]);
     check_foreign("ct", &[(1, &two), (2, &none)]);
     check_foreign(
         "payload",
-        &[(1, &be(8)), (2, &one), (3, &be(12)), (4, &four)],
+        &[(1, &none), (2, &one), (3, &be(12)), (4, &four)],
     );
     check_foreign("immediate", &[(1, &three), (2, &[])]);
     // The reply direction of a connection.
@@ -84,8 +98,27 @@ fn what_works_differently_is_not_one_of_ours() {
         "payload",
         &[(5, &one), (2, &one), (3, &be(12)), (4, &four), (6, &one)],
     );
-    // A map.
-    check_foreign("lookup", &[(1, b"s\0"), (2, &one), (3, &one)]);
+    // A map of verdicts, and one into another register.
+    check_foreign("lookup", &[(1, b"s\0"), (2, &one), (3, &none)]);
+    check_foreign("lookup", &[(1, b"s\0"), (2, &one), (3, &two)]);
+    // Source translation, one to a range of ports, one with flags.
+    let nat = |kind, last_port, flags| {
+        [
+            (1, be(kind)),
+            (2, be(2)),
+            (3, be(1)),
+            (4, be(1)),
+            (5, be(9)),
+            (6, be(last_port)),
+            (7, be(flags)),
+        ]
+    };
+    for attributes in [nat(0, 9, 3), nat(1, 10, 3), nat(1, 9, 7)] {
+        let attributes = attributes
+            .each_ref()
+            .map(|(kind, bytes)| (*kind, &bytes[..]));
+        check_foreign("nat", &attributes);
+    }
     // A port range.
     check_foreign("masq", &[(1, &none), (2, &one)]);
     // A shift.

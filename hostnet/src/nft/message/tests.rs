@@ -15,6 +15,7 @@ fn compiled(rules: Vec<Rule>) -> CompiledTable {
         name: "t".to_owned(),
         comment: Some("hello".to_owned()),
         sets: Vec::new(),
+        ports: Vec::new(),
         chains: vec![chain],
     };
     table.compile().expect("it compiles")

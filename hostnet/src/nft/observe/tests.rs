@@ -114,6 +114,7 @@ fn long_sets_come_in_several_messages() {
     set.raw(&[2, 0, 0, 0]);
     set.put_text(NFTA_SET_TABLE, "t");
     set.put_text(NFTA_SET_NAME, "s");
+    set.put_be_u32(NFTA_SET_FLAGS, NFT_SET_INTERVAL);
     set.put_be_u32(NFTA_SET_KEY_LEN, 4);
     let mut seen = Observation::new(Family::Ip, "t");
     seen.found = true;
@@ -121,8 +122,9 @@ fn long_sets_come_in_several_messages() {
     seen.elements(&element(0x0a00_0100, true));
     seen.elements(&element(0x0a00_0000, false));
     let table = seen.finish().expect("it was found");
-    let ranges: Vec<_> = table.sets["s"].ranges.iter().collect();
-    assert_eq!(ranges, [(0x0a00_0000, 0x0a00_00ff)]);
+    let prefix = "10.0.0.0/24".parse().expect("a prefix");
+    let expected = Elements::Ranges(Ranges::covering([&prefix]));
+    assert_eq!(table.sets["s"].elements, expected);
 }
 
 /// An element without a key stands for all addresses, so a set that has one is not as it was.
@@ -133,8 +135,19 @@ fn a_catch_all_element_covers_everything() {
         item.put_be_u32(NFTA_SET_ELEM_FLAGS, 2)
     });
     let item = Attributes::new(writer.bytes()).next().expect("an item");
-    let boundary = decode_element(&item).expect("a boundary");
-    assert_eq!((boundary.address, boundary.end), (0, false));
+    let mut set = CompiledSet {
+        key_type: 7,
+        key_length: 4,
+        flags: NFT_SET_INTERVAL,
+        data: None,
+        elements: Elements::Ranges(Ranges::default()),
+    };
+    set.fill(vec![decode_element(&item)]);
+    let everything = "0.0.0.0/0".parse().expect("a prefix");
+    assert_eq!(
+        set.elements,
+        Elements::Ranges(Ranges::covering([&everything]))
+    );
 }
 
 #[test]

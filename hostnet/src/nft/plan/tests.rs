@@ -18,6 +18,7 @@ fn table() -> Table {
             kind: SetKind::Ipv4,
             prefixes: vec!["10.0.0.0/8".parse().expect("a prefix")],
         }],
+        ports: Vec::new(),
         chains: vec![Chain {
             name: "c".to_owned(),
             hook: Some(BaseHook {
@@ -114,8 +115,8 @@ fn long_sets_are_split_so_that_each_message_fits() {
     for change in replacement([(&compiled, None)]) {
         let batch = crate::nft::message::transaction(std::slice::from_ref(&change), 1, None);
         assert!(batch.bytes().len() < usize::from(u16::MAX), "{change}");
-        if let Change::AddElements(_, _, _, boundaries) = change {
-            elements += boundaries.len();
+        if let Change::AddElements(_, _, chunk) = change {
+            elements += chunk.len();
         }
     }
     assert_eq!(elements, 6_000);

@@ -28,6 +28,7 @@ fn a_table_prints_as_nft_lists_it() {
                 prefixes: Vec::new(),
             },
         ],
+        ports: Vec::new(),
         chains: vec![
             Chain {
                 name: "a".to_owned(),
