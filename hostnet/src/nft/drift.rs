@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::compiled::{CompiledChain, CompiledRule, CompiledTable};
+use super::compiled::{CompiledChain, CompiledRule, CompiledSet, CompiledTable, Elements};
 
 /// One thing about a table that is not as it should be. `Display` gives a clause such as `rule 3 of chain … is missing`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,22 @@ impl CompiledTable {
         report.drift
     }
 
+    /// What of this table the observed one lacks: as [`Self::drift`], but elements, rules, chains and sets beyond those of this table
+    /// do not matter.
+    #[must_use]
+    pub fn lacking(&self, observed: Option<&Self>) -> Vec<Drift> {
+        let mut observed = observed.cloned();
+        for (name, found) in observed.iter_mut().flat_map(|table| &mut table.sets) {
+            let wanted = self.sets.get(name);
+            if let Some(wanted) = wanted.filter(|wanted| covers(found, wanted)) {
+                found.elements = wanted.elements.clone();
+            }
+        }
+        let mut drift = self.drift(observed.as_ref());
+        drift.retain(|drift| drift.change != Change::Added);
+        drift
+    }
+
     fn compare(&self, observed: &Self, report: &mut Report) {
         let head = |table: &Self| {
             let (comment, flags) = (table.comment.clone(), table.flags);
@@ -77,6 +93,22 @@ impl CompiledTable {
                 report.chain(name, Change::Added);
             }
         }
+    }
+}
+
+/// Whether all elements of a set are in the other one too.
+fn covers(found: &CompiledSet, wanted: &CompiledSet) -> bool {
+    match (&found.elements, &wanted.elements) {
+        (Elements::Exact(found), Elements::Exact(wanted)) => wanted
+            .iter()
+            .all(|(key, data)| found.get(key) == Some(data)),
+        (Elements::Ranges(found), Elements::Ranges(wanted)) => {
+            wanted.iter().all(|(first, last)| {
+                let mut ranges = found.iter();
+                ranges.any(|(begin, end)| begin <= first && last <= end)
+            })
+        }
+        _ => false,
     }
 }
 

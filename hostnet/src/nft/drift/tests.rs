@@ -127,3 +127,39 @@ proptest! {
         prop_assert_eq!(one.drift(Some(&other)).is_empty(), one == other);
     }
 }
+
+#[test]
+fn what_is_there_beyond_it_is_not_lacking() {
+    let more = |text: &str| -> CompiledTable {
+        let mut more = table();
+        let set = more.sets.get_mut("s").expect("there is one");
+        let prefix = text.parse().expect("a prefix");
+        set.elements = Elements::Ranges(crate::nft::ranges::Ranges::covering([&prefix]));
+        let rules = &mut more.chains.get_mut("c").expect("there is one").rules;
+        rules.insert(0, CompiledRule::default());
+        more.chains.insert("d".to_owned(), CompiledChain::default());
+        more
+    };
+    assert_eq!(table().lacking(Some(&more("8.0.0.0/6"))), []);
+    assert!(!table().drift(Some(&more("8.0.0.0/6"))).is_empty());
+    let texts = |observed: Option<&CompiledTable>| -> Vec<String> {
+        let lacking = table().lacking(observed);
+        lacking.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(texts(Some(&more("10.0.0.0/9"))), ["set ip t s was altered"]);
+    assert_eq!(texts(None), ["table ip t is missing"]);
+    let mut less = more("10.0.0.0/8");
+    less.chains.get_mut("c").expect("there is one").rules.pop();
+    assert_eq!(texts(Some(&less)), ["rule 2 of chain ip t c is missing"]);
+}
+
+proptest! {
+    /// A table lacks nothing of itself, and nothing that drift does not tell of.
+    #[test]
+    fn what_is_lacking_drifts(one in tables(), other in tables()) {
+        let (one, other) = (one.compile().unwrap(), other.compile().unwrap());
+        prop_assert_eq!(one.lacking(Some(&one)), []);
+        let drift = one.drift(Some(&other));
+        prop_assert!(one.lacking(Some(&other)).iter().all(|lacking| drift.contains(lacking)));
+    }
+}
