@@ -34,7 +34,7 @@
 //!
 //! # Other names
 //!
-//! Started as `bridge`, `ptp`, `host-local` or `loopback` the program is that reference plugin ([`personas`]).
+//! Started as `bridge`, `ptp`, `host-local`, `loopback` or `portmap` the program is that reference plugin ([`personas`]).
 
 #![forbid(unsafe_code)]
 
@@ -156,6 +156,7 @@ fn execute(
         Persona::Bridge | Persona::Ptp => personas::veth::run(persona, call, config, stdout),
         Persona::HostLocal => personas::host_local::run(call, &config()?, stdout),
         Persona::Loopback => personas::loopback::run(call, &config()?, stdout),
+        Persona::Portmap => personas::portmap::run(call, &config()?, stdout),
     }
 }
 

@@ -44,7 +44,8 @@ pub struct Cleanup {
     /// Go on although a daemon is running, which will put everything back
     #[arg(long)]
     force: bool,
-    /// Remove what the CNI program has recorded of pods, too; only when no pod is left
+    /// Remove what the CNI program has recorded of pods, and the ports of this node that lead to them, too; only when no pod is
+    /// left
     #[arg(long)]
     cni_state: bool,
 }
@@ -137,11 +138,16 @@ impl Cleanup {
         if self.cni_state {
             paths.push(PathBuf::from(ipam::pool::DEFAULT_DIRECTORY));
             paths.push(PathBuf::from(ipam::operations::DEFAULT_DIRECTORY));
+            paths.push(PathBuf::from(ipam::host_ports::DEFAULT_DIRECTORY));
         }
         paths.retain(|path| path.exists());
+        let mut firewall = Leftovers::find(nftables, programs)?;
+        if self.cni_state {
+            firewall.include_host_ports(nftables)?;
+        }
         Ok(Work {
             steps: rules::removals(&former(&self.subnet_file), &found),
-            firewall: Leftovers::find(nftables, programs)?,
+            firewall,
             paths,
         })
     }

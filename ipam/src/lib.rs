@@ -1,7 +1,8 @@
-//! Addresses and their meaning: network configuration, subnets, leases in their wire forms, and the pool of pod addresses.
+//! Addresses and their meaning: network configuration, subnets, leases in their wire forms, the pool of pod addresses, and the
+//! ports of a host that lead to pods.
 //!
-//! Nothing here speaks to a network or to the kernel's network stack. Files are read and written in four places only:
-//! [`SubnetEnv`], [`pool`], [`host_local`] and [`operations`].
+//! Nothing here speaks to a network or to the kernel's network stack. Files are read and written in five places only:
+//! [`SubnetEnv`], [`pool`], [`host_local`], [`host_ports`] and [`operations`].
 #![forbid(unsafe_code)]
 
 pub mod choose;
@@ -9,6 +10,7 @@ mod cidr;
 mod family;
 mod flock;
 pub mod host_local;
+pub mod host_ports;
 mod json;
 pub mod lease;
 mod mac;
@@ -20,6 +22,7 @@ pub mod subnet_env;
 pub use cidr::{Cidr, CidrError, IpCidr, Ipv4Cidr, Ipv6Cidr};
 pub use family::{PerFamily, Subnets};
 pub use host_local::{HostLocal, HostLocalError};
+pub use host_ports::{HostPorts, HostPortsError};
 pub use lease::{
     AnnotationPrefix, LeaseBackend, LeaseKey, LeaseKeyError, LeaseRecord, LeaseRecordError,
     NodeAnnotation, NodeAnnotations, NodeLease, NodeLeaseError, PrefixError, VxlanLease,

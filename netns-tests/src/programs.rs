@@ -46,7 +46,7 @@ pub fn find(name: &str) -> Result<PathBuf> {
 }
 
 /// The names under which the CNI program is another plugin.
-pub const OTHER_NAMES: [&str; 4] = ["bridge", "host-local", "loopback", "ptp"];
+pub const OTHER_NAMES: [&str; 5] = ["bridge", "host-local", "loopback", "portmap", "ptp"];
 
 /// A directory with the CNI program under all its names, and with nothing else.
 pub fn by_all_names() -> Result<PathBuf> {

@@ -9,6 +9,7 @@ mod addresses;
 mod conf;
 pub mod host_local;
 pub mod loopback;
+pub mod portmap;
 mod resolv_conf;
 mod stations;
 pub mod veth;
@@ -27,16 +28,19 @@ pub enum Persona {
     HostLocal,
     /// `loopback`
     Loopback,
+    /// `portmap`
+    Portmap,
     /// `ptp`
     Ptp,
 }
 
 impl Persona {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Flannel,
         Self::Bridge,
         Self::HostLocal,
         Self::Loopback,
+        Self::Portmap,
         Self::Ptp,
     ];
 
@@ -56,6 +60,7 @@ impl Persona {
             Self::Bridge => "bridge",
             Self::HostLocal => "host-local",
             Self::Loopback => "loopback",
+            Self::Portmap => "portmap",
             Self::Ptp => "ptp",
         }
     }

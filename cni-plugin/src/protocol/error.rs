@@ -13,7 +13,7 @@ use std::time::Duration;
 use hostnet::Refusals;
 use hostnet::netns::NetnsError;
 use hostnet::sysctl::SysctlError;
-use ipam::{HostLocalError, PoolError};
+use ipam::{HostLocalError, HostPortsError, PoolError};
 
 use super::args::Verb;
 use super::brief::{bounded, brief, quoted};
@@ -235,6 +235,14 @@ pub enum Error {
     /// The reservations of host-local cannot be read or changed.
     #[error(transparent)]
     HostLocal(#[from] HostLocalError),
+    /// The records of host ports cannot be read or changed.
+    #[error(transparent)]
+    HostPorts(#[from] HostPortsError),
+    /// The rules for host ports could not be read or put in place.
+    #[error(
+        "the ports of this host cannot lead to the pod: {0}; this needs nf_tables with address translation (nft_nat, nft_fib)"
+    )]
+    HostPortRules(#[source] hostnet::nft::Error),
     /// flannel's scratch file of a container cannot be kept in order.
     #[error("flannel's scratch file {} {what}: {source}; check that its file system has room and is writable", path.display())]
     Scratch {

@@ -1,6 +1,7 @@
 //! Taking away every firewall rule that is ours or flannel's, of either mode and any age, and nothing else.
 
 use hostnet::nft::{self, Family, Nftables};
+use ipam::host_ports::TABLE;
 use thiserror::Error;
 
 use super::OWNED;
@@ -42,6 +43,19 @@ impl Leftovers {
         leftovers.restores = iptables::plan(&Wanted::nothing(), &look.found).others;
         leftovers.unreadable = look.failures.into_values().collect();
         Ok(leftovers)
+    }
+
+    /// Adds the CNI program's tables for ports of the host that lead to pods. The records they are made of are the caller's.
+    ///
+    /// # Errors
+    /// nf_tables does not answer.
+    pub fn include_host_ports(&mut self, nftables: &mut Nftables) -> Result<(), RemovalError> {
+        for family in [Family::Ip, Family::Ip6] {
+            if nftables.observe(family, TABLE)?.is_some() {
+                self.tables.push((family, TABLE));
+            }
+        }
+        Ok(())
     }
 
     /// What would be taken away, one line each.

@@ -16,7 +16,7 @@ use super::{InstallError, failed};
 pub(super) const NAME: &str = "flannel";
 
 /// What else the program can be.
-pub(super) const OTHER_NAMES: [&str; 4] = ["bridge", "host-local", "loopback", "ptp"];
+pub(super) const OTHER_NAMES: [&str; 5] = ["bridge", "host-local", "loopback", "portmap", "ptp"];
 
 /// The one that runtimes ask for beside every conflist.
 const LOOPBACK: &str = "loopback";

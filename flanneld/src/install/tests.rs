@@ -95,11 +95,20 @@ fn has(told: &[String], part: &str) -> bool {
 fn an_empty_node_gets_all_that_is_needed() {
     let node = Node::new();
     let told = node.install();
-    assert_eq!(node.files("bin"), ["flannel", "loopback"]);
+    assert_eq!(node.files("bin"), ["flannel", "loopback", "portmap"]);
     assert_eq!(node.files("net.d"), ["10-flannel.conflist"]);
     assert_eq!(node.read("net.d/10-flannel.conflist").unwrap(), OURS);
-    assert_eq!(node.read("bin/loopback"), node.read("image/flannel"));
-    assert!(has(&told, "names the plugin portmap"), "{told:?}");
+    for name in ["loopback", "portmap"] {
+        assert_eq!(
+            node.read(&format!("bin/{name}")),
+            node.read("image/flannel")
+        );
+    }
+    assert!(
+        has(&told, "bin/portmap is installed, the same program"),
+        "{told:?}"
+    );
+    assert!(!has(&told, "warning"), "{told:?}");
     let again = node.install();
     assert!(
         has(&again, "flannel is up to date") && has(&again, "conflist is up to date"),
@@ -117,6 +126,7 @@ fn plugins_of_others_stay_and_ours_are_brought_up_to_date() {
     let told = node.install();
     assert!(!has(&told, "warning"), "{told:?}");
     assert_eq!(node.read("bin/loopback").unwrap(), "somebody's loopback");
+    assert_eq!(node.read("bin/portmap").unwrap(), "somebody's portmap");
     assert_eq!(node.read("bin/flannel").unwrap(), "program 1 (Loden)");
     assert_eq!(node.read("bin/bridge").unwrap(), "program 1 (Loden)");
 }
@@ -254,7 +264,7 @@ fn drafts_of_the_killed_are_removed() {
     node.install();
     assert_eq!(
         node.files("bin"),
-        [".flannel.keep.new", "flannel", "loopback"]
+        [".flannel.keep.new", "flannel", "loopback", "portmap"]
     );
     assert_eq!(node.files("net.d"), ["10-flannel.conflist"]);
     assert!(Path::new(&node.path("bin/flannel")).exists());

@@ -79,7 +79,7 @@ impl Owner {
     }
 
     /// The name of the owner's file. No two owners have the same, as a container ID has no `@`.
-    pub(super) fn file_name(&self) -> String {
+    pub(crate) fn file_name(&self) -> String {
         file_name(format!("{}@{}", self.container_id, self.ifname))
     }
 }

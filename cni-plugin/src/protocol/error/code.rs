@@ -1,7 +1,7 @@
 //! The number of each error in the error document. The specification has those below 100 and leaves 100 and up to plugins.
 
 use hostnet::netns::NetnsError;
-use ipam::{HostLocalError, PoolError};
+use ipam::{HostLocalError, HostPortsError, PoolError};
 
 use super::Error;
 
@@ -50,8 +50,11 @@ impl Error {
             Self::Foreign(error) => error.code(),
             Self::Pool(error) => pool_code(error),
             Self::HostLocal(error) => host_local_code(error),
+            Self::HostPorts(HostPortsError::Busy { .. }) => 11,
+            Self::HostPorts(HostPortsError::Io { .. }) => 5,
             Self::Leftover { error, .. } => error.code(),
-            Self::Masquerade(_)
+            Self::HostPortRules(_)
+            | Self::Masquerade(_)
             | Self::NoAddressGiven
             | Self::Netlink(_)
             | Self::Netns(_)
