@@ -101,6 +101,8 @@ pub enum EndKind {
     Peer,
     /// Outside the pod network.
     Outside,
+    /// Outside, although it is an address of the pod network, because no node holds it.
+    Astray,
     /// It is dropped.
     Dropped,
     /// It cannot be told.

@@ -41,6 +41,7 @@ mod namespaces;
 mod net_conf;
 mod pod;
 pub mod programs;
+pub mod screens;
 mod snapshot;
 pub mod traffic;
 mod wait;

@@ -76,7 +76,7 @@ pub async fn plan_of(board: &Board) -> report::Plan {
         object: due.object.to_string(),
         action: due.action,
         reason: due.reason,
-        held_until: due.held_until.map(|until| timestamp(now.date(until))),
+        held_until: due.held_until.map(|until| rounded_up(now.date(until))),
     });
     plan.steps = steps.collect();
     plan
@@ -325,7 +325,7 @@ fn contested(kernel: &KernelFacts, now: Moment) -> Vec<report::Contested> {
         object: contested.object.to_string(),
         repairs: contested.repairs,
         since: timestamp(now.date(contested.since)),
-        next_attempt: timestamp(now.date(contested.next_attempt)),
+        next_attempt: rounded_up(now.date(contested.next_attempt)),
     });
     contested.collect()
 }
@@ -353,4 +353,9 @@ where
 pub(super) fn timestamp(at: SystemTime) -> Timestamp {
     let at = Timestamp::try_from(at).unwrap_or(Timestamp::UNIX_EPOCH);
     Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+/// The same for what is still to come.
+fn rounded_up(at: SystemTime) -> Timestamp {
+    timestamp(at + Duration::from_millis(999))
 }

@@ -22,7 +22,7 @@ const UNKNOWN: u8 = 2;
     bin_name = "flanneld trace",
     about = "Follows a packet of a pod of this host through this host's tables, and tells each decision and where the packet ends",
     disable_version_flag = true,
-    after_help = "Exit status: 0 it arrives or leaves this host on its way, 1 it is dropped here, 2 it cannot be told, no such pod, or \
+    after_help = "Exit status: 0 it arrives or leaves this host on its way, 1 it is dropped or goes astray, 2 it cannot be told, no such pod, or \
                   wrong flags."
 )]
 pub struct TraceCommand {
@@ -55,7 +55,7 @@ impl TraceCommand {
                 show(&shown, false);
                 match trace.end.kind {
                     EndKind::Pod | EndKind::Host | EndKind::Peer | EndKind::Outside => 0,
-                    EndKind::Dropped => 1,
+                    EndKind::Astray | EndKind::Dropped => 1,
                     EndKind::Unknown => UNKNOWN,
                 }
             }
@@ -147,6 +147,7 @@ fn text(trace: &Trace, paper: Paper) -> String {
     }
     let (sign, tone) = match trace.end.kind {
         EndKind::Dropped => ("✗ dropped:", Tone::Bad),
+        EndKind::Astray => ("✗ astray:", Tone::Bad),
         EndKind::Unknown => ("? not known:", Tone::Doubtful),
         EndKind::Pod | EndKind::Host | EndKind::Peer | EndKind::Outside => ("✓ end:", Tone::Good),
     };

@@ -291,7 +291,8 @@ impl<W: World> Walk<'_, W> {
                 "the pod sends up to {mtu} bytes, {} takes {}",
                 link.name, link.mtu
             );
-            self.note(By::Mtu, Some(true), says);
+            // What is larger is cut, or sent back as too big.
+            self.note(By::Mtu, (mtu <= link.mtu).then_some(true), says);
         }
         if let Some(gateway) = route
             .gateway
@@ -301,10 +302,13 @@ impl<W: World> Walk<'_, W> {
             return Ok(self.at_peer(gateway));
         }
         if self.world.is_pods_address(self.to) && masqueraded != Some(true) {
-            let nobody = "no node holds the subnet of this address, so it goes astray";
+            let says = format!(
+                "it leaves by {}, because no node holds the subnet of this address",
+                link.name
+            );
             return Ok(End {
-                kind: EndKind::Outside,
-                says: format!("it leaves by {}: {nobody}", link.name),
+                kind: EndKind::Astray,
+                says,
             });
         }
         let says = match masqueraded {

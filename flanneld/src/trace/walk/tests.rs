@@ -295,7 +295,7 @@ fn to_the_world_masqueraded_or_not() {
 #[test]
 fn an_address_of_the_pod_network_that_nobody_holds_goes_astray() {
     let (kind, says) = host().end_of("10.244.99.1");
-    assert_eq!(kind, EndKind::Outside);
+    assert_eq!(kind, EndKind::Astray);
     assert!(says.contains("no node holds"), "{says}");
 }
 
