@@ -76,6 +76,14 @@ pub(crate) struct Args {
     /// The nodes to use [default: all that run Linux]
     #[arg(long, env = "NODES", value_name = "NAME[,NAME]", value_delimiter = ',')]
     pub(crate) nodes: Vec<String>,
+    /// The node that NODE_JOIN makes
+    #[arg(
+        long,
+        env = "NEW_NODE",
+        value_name = "NAME",
+        default_value = "loden-cluster-test-new"
+    )]
+    pub(crate) new_node: String,
     /// Only these scenarios
     #[arg(long, env = "ONLY", value_name = "NAME[,NAME]", value_delimiter = ',')]
     pub(crate) only: Vec<String>,

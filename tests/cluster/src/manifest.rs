@@ -1,7 +1,6 @@
 //! The manifest of the project, with the image and the pod network of this cluster.
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
 
 use crate::args::Args;
 
@@ -17,8 +16,8 @@ pub(crate) const CONFIG_MAP: &str = "kube-flannel-cfg";
 pub(crate) struct Manifest {
     /// What is applied.
     pub(crate) text: String,
-    /// The image in it.
-    pub(crate) image: String,
+    /// The one beside it that takes everything away again.
+    pub(crate) uninstall: String,
 }
 
 impl Manifest {
@@ -27,11 +26,26 @@ impl Manifest {
         let file = args.manifest.display();
         let text = std::fs::read_to_string(&args.manifest)
             .with_context(|| format!("cannot read the manifest {file}"))?;
-        Self::changed(&text, args.image.as_deref(), &args.pod_network, dual)
-            .with_context(|| format!("{file}"))
+        let uninstall = args.manifest.with_file_name("uninstall.yml");
+        let uninstall = std::fs::read_to_string(&uninstall)
+            .with_context(|| format!("cannot read {} beside the manifest", uninstall.display()))?;
+        Self::changed(
+            &text,
+            &uninstall,
+            args.image.as_deref(),
+            &args.pod_network,
+            dual,
+        )
+        .with_context(|| format!("{file}"))
     }
 
-    fn changed(text: &str, image: Option<&str>, networks: &[String], dual: bool) -> Result<Self> {
+    fn changed(
+        text: &str,
+        uninstall: &str,
+        image: Option<&str>,
+        networks: &[String],
+        dual: bool,
+    ) -> Result<Self> {
         let its = text
             .lines()
             .find_map(|line| line.trim().strip_prefix("image: "))
@@ -51,39 +65,8 @@ impl Manifest {
             bail!("has no {standard}");
         }
         Ok(Self {
+            uninstall: uninstall.replace(its, &image),
             text: text.replace(its, &image).replace(standard, &network),
-            image,
-        })
-    }
-
-    /// A pod that runs a command of the image's once on a node, with the host paths that such a command needs.
-    pub(crate) fn command(&self, name: &str, node: &str, words: &[&str]) -> Value {
-        let paths = [
-            "/opt/cni/bin",
-            "/etc/cni/net.d",
-            "/run/flannel",
-            "/run/loden",
-            "/var/lib/cni",
-        ];
-        let volumes: Vec<Value> = (0..paths.len())
-            .map(|i| json!({"name": format!("v{i}"), "hostPath": {"path": paths[i], "type": "DirectoryOrCreate"}}))
-            .collect();
-        let mounts: Vec<Value> = (0..paths.len())
-            .map(|i| json!({"name": format!("v{i}"), "mountPath": paths[i]}))
-            .collect();
-        json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": crate::bench::NAMESPACE},
-            "spec": {
-                "nodeName": node, "hostNetwork": true, "restartPolicy": "Never",
-                "tolerations": [{"operator": "Exists"}],
-                "containers": [{
-                    "name": "command", "image": self.image, "imagePullPolicy": "IfNotPresent",
-                    "command": words, "volumeMounts": mounts,
-                    "securityContext": {"privileged": true},
-                }],
-                "volumes": volumes,
-            }
         })
     }
 }
@@ -92,11 +75,19 @@ impl Manifest {
 mod tests {
     use super::*;
 
+    const UNINSTALL: &str = include_str!("../../../manifests/uninstall.yml");
+
     #[test]
     fn image_and_network_are_those_of_the_cluster() {
         let text = include_str!("../../../manifests/kube-flannel.yml");
         let networks = ["10.1.0.0/16".to_owned(), "fd00:1::/56".to_owned()];
-        let manifest = Manifest::changed(text, Some("example.org/loden:2"), &networks, true);
+        let manifest = Manifest::changed(
+            text,
+            UNINSTALL,
+            Some("example.org/loden:2"),
+            &networks,
+            true,
+        );
         let manifest = manifest.expect("the manifest is as expected");
         assert_eq!(
             manifest
@@ -106,22 +97,23 @@ mod tests {
             2
         );
         assert!(!manifest.text.contains("localhost/loden"));
+        assert!(!manifest.uninstall.contains("localhost/loden"));
         assert!(manifest.text.contains("\"Network\": \"10.1.0.0/16\",\n"));
         assert!(
             manifest
                 .text
                 .contains("\"IPv6Network\": \"fd00:1::/56\",\n")
         );
-        let single = Manifest::changed(text, None, &networks, false).expect("as above");
+        let single = Manifest::changed(text, UNINSTALL, None, &networks, false).expect("as above");
         assert!(!single.text.contains("EnableIPv6"));
-        assert_eq!(single.image, "localhost/loden:0.1.0");
+        assert!(single.text.contains("image: localhost/loden:0.1.0\n"));
     }
 
     #[test]
     fn a_network_of_ipv6_is_needed_for_both_families() {
         let text = include_str!("../../../manifests/kube-flannel.yml");
         let networks = ["10.1.0.0/16".to_owned()];
-        let error = Manifest::changed(text, None, &networks, true).expect_err("no IPv6");
+        let error = Manifest::changed(text, UNINSTALL, None, &networks, true).expect_err("no IPv6");
         assert!(error.to_string().contains("--pod-network has none"));
     }
 }

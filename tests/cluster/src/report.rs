@@ -133,7 +133,8 @@ impl Report {
             .as_ref()
             .is_none_or(|(former, when)| former != text && when.elapsed() > Duration::from_secs(5));
         if fresh {
-            self.line(&format!("      {text}"));
+            let shown: String = text.chars().take(160).collect();
+            self.line(&format!("      {shown}"));
             self.told = Some((text.to_owned(), Instant::now()));
         }
     }

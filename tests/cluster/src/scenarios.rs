@@ -11,6 +11,8 @@ use crate::{interrupt, workload};
 
 mod churn;
 mod install;
+mod mistakes;
+mod nodes;
 mod operations;
 mod reboot;
 mod traffic;
@@ -59,6 +61,18 @@ pub(crate) const ALL: &[Scenario] = &[
         about: "of a node, twice, once without the API server",
         expected: Duration::from_secs(150),
         run: reboot::run,
+    },
+    Scenario {
+        name: "nodes",
+        about: "that come back with another subnet, without one, or are new",
+        expected: Duration::from_secs(180),
+        run: nodes::run,
+    },
+    Scenario {
+        name: "mistakes",
+        about: "of users: each is told where one looks first",
+        expected: Duration::from_secs(240),
+        run: mistakes::run,
     },
     Scenario {
         name: "uninstall",

@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use serde_json::json;
+use anyhow::Result;
+use serde_json::{Value, json};
 
 use crate::bench::Bench;
-use crate::kubectl::text;
+use crate::kubectl::{holds, text};
 use crate::manifest::NAMESPACE;
 use crate::workload::{self, POD_PORT};
+
+/// The namespace of `manifests/uninstall.yml`.
+const NAMESPACE_OF_UNINSTALL: &str = "loden-uninstall";
 
 pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     if bench.before.is_empty() {
@@ -44,7 +47,9 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     );
     let deleted = bench.delete(&["pods", "-l", "kind in (first, last)"]);
     bench.check_result("pods can be deleted without the daemons", deleted)?;
+    let mark = bench.mark();
     clean(bench)?;
+    bench.put_back(mark);
     for (node, before) in bench.nodes.clone().iter().zip(bench.before.clone()) {
         let after = bench.state(&node.name)?;
         let left = after.difference(&before);
@@ -83,49 +88,51 @@ fn stop(bench: &mut Bench) -> Result<()> {
     })
 }
 
-/// The commands that take away what is on the nodes, as pods of the same image.
+/// What docs/kubernetes.md says of what is left on the nodes.
 fn clean(bench: &mut Bench) -> Result<()> {
-    for (name, words) in [
-        ("uninstall-cni", &["/opt/bin/flanneld", "uninstall-cni"][..]),
-        (
-            "cleanup",
-            &["/opt/bin/flanneld", "cleanup", "--yes", "--cni-state"][..],
-        ),
-    ] {
-        let pods = bench.nodes.iter().map(|node| {
-            bench
-                .manifest
-                .command(&format!("{name}-{}", node.name), &node.name, words)
-        });
-        bench.kubectl.apply(pods.collect())?;
-        for node in bench.nodes.clone() {
-            finished(bench, &format!("{name}-{}", node.name))?;
-        }
-    }
-    Ok(())
+    let text = bench.manifest.uninstall.clone();
+    bench.undo("what uninstalls", |bench| {
+        let text = bench.manifest.uninstall.clone();
+        let words = ["delete", "-f", "-", "--ignore-not-found", "--timeout=100s"];
+        bench
+            .kubectl
+            .output(&words, Some(&text))?
+            .ok("kubectl delete")
+            .map(drop)
+    });
+    bench.kubectl.apply_text(&text)?;
+    bench.wait("every node is clean", Duration::from_secs(120), |bench| {
+        let pods = bench
+            .kubectl
+            .items(&["get", "pods", "-n", NAMESPACE_OF_UNINSTALL])?;
+        let wanted = bench
+            .kubectl
+            .items(&["get", "nodes", "-l", "kubernetes.io/os=linux"])?
+            .len();
+        let done = pods.iter().filter(|pod| holds(pod, "Initialized")).count();
+        Ok(if done == wanted && done > 0 {
+            Ok(())
+        } else {
+            Err(format!("{done} of {wanted}: {}", said(&pods)))
+        })
+    })
 }
 
-fn finished(bench: &mut Bench, name: &str) -> Result<()> {
-    let pod = bench.wait(
-        &format!("{name} has ended"),
-        Duration::from_secs(90),
-        |bench| {
-            let pod = bench.our("pod", name)?;
-            let phase = text(&pod, "/status/phase").to_owned();
-            Ok(if matches!(phase.as_str(), "Succeeded" | "Failed") {
-                Ok(pod)
-            } else {
-                Err(phase)
-            })
-        },
-    )?;
-    if text(&pod, "/status/phase") == "Succeeded" {
-        return Ok(());
-    }
-    let log = bench
-        .kubectl
-        .run(&["logs", "-n", crate::bench::NAMESPACE, name])?;
-    bail!("{name}: {}", log.trim().replace('\n', " / "))
+/// Why init containers do not come to their end.
+fn said(pods: &[Value]) -> String {
+    let statuses = pods
+        .iter()
+        .filter_map(|pod| pod["status"]["initContainerStatuses"].as_array());
+    let messages = statuses.flatten().map(|status| {
+        let reason = |state: &str| text(status, &format!("/state/{state}/reason")).to_owned();
+        format!(
+            "{} {}{}",
+            text(status, "/name"),
+            reason("waiting"),
+            reason("terminated")
+        )
+    });
+    messages.collect::<Vec<_>>().join(", ")
 }
 
 /// All of it, for the end of a run that did not come to this scenario.
