@@ -3,6 +3,7 @@
 //! What is ours is known by the marks that the daemon knows it by, so neither a running daemon nor etcd is needed. `rules` decides,
 //! here it is looked, asked and done.
 
+mod pods;
 mod rules;
 
 use std::fs;
@@ -136,7 +137,10 @@ impl Cleanup {
             paths.extend(socket::files(Path::new(socket::DEFAULT_PATH)));
         }
         if self.cni_state {
-            paths.push(PathBuf::from(ipam::pool::DEFAULT_DIRECTORY));
+            let pools = Path::new(ipam::pool::DEFAULT_DIRECTORY);
+            let theirs = Path::new(ipam::host_local::DEFAULT_DIRECTORY);
+            paths.extend(pods::of_host_local(pools, theirs));
+            paths.push(pools.to_owned());
             paths.push(PathBuf::from(ipam::operations::DEFAULT_DIRECTORY));
             paths.push(PathBuf::from(ipam::host_ports::DEFAULT_DIRECTORY));
         }
