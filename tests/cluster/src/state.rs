@@ -20,7 +20,7 @@ echo '@ rule'; ip -4 rule; ip -6 rule
 echo '@ neighbour'; { ip neigh show nud permanent; ip -6 neigh show nud permanent; } | sed 's/ *$//'
 echo '@ fdb'; bridge fdb show 2>/dev/null | grep -v -e '33:33:' -e '01:00:5e' | grep permanent
 echo '@ table'; nft list tables 2>/dev/null | grep -v -e kube-proxy -e 'table ip6\? \(nat\|filter\|mangle\|raw\|security\)$'
-echo '@ chain'; nft list chains 2>/dev/null | awk '/^table/ { t = $2 " " $3 } /chain/ { print t, $2 }' | grep -i -e flannel -e loden -e portmap -e hostport -e CNI-
+echo '@ chain'; nft list chains 2>/dev/null | awk '/^table/ { t = $2 " " $3 } /chain/ { print t, $2 }' | grep -v kube-proxy | grep -i -e flannel -e loden -e portmap -e hostport -e CNI-
 echo '@ file'; cd /host; find opt/cni/bin etc/cni/net.d run/flannel run/loden var/lib/cni -type f 2>/dev/null
 echo '@ end'
 "#;
