@@ -5,11 +5,9 @@
 
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use hostnet::netns::Netns;
-use hostnet::{Change, Link, LinkIndex, Neighbour, Netlink, RouteKind, sysctl};
+use hostnet::{Change, Link, LinkIndex, Neighbour, Netlink, sysctl};
 
 use ipnetwork::IpNetwork;
 
@@ -22,13 +20,12 @@ use crate::protocol::result::Interface;
 use crate::{fresh, masquerade};
 
 mod segment;
+mod settle;
+
+use settle::{GATEWAY_PATIENCE, await_addresses, await_forwarding, await_port};
 
 /// How many names are tried for the host end. Another one is needed only if a stranger bears a name with our hash.
 const NAMES: u32 = 4;
-
-/// How long the kernel may take with what it does in its own time; the ADD goes on without it then.
-const PATIENCE: Duration = Duration::from_millis(100);
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// A pod that was attached, by a process that is now in the pod's namespace.
 #[derive(Debug)]
@@ -73,7 +70,7 @@ impl Connected {
                 self.host
                     .apply_and_link(&changes, &link.name)
                     .map_err(Error::Refused)?;
-                await_addresses(&mut self.host, plan.gateways())
+                self.await_gateways(plan)
             }
             Kind::Bridge(conf) => {
                 if conf.pod_up {
@@ -85,7 +82,7 @@ impl Connected {
                     .apply(&bridge::port(conf, plan, link.index))
                     .map_err(Error::Refused)?;
                 if conf.is_gateway {
-                    await_addresses(&mut self.host, plan.gateways())?;
+                    self.await_gateways(plan)?;
                 }
                 if conf.pod_up {
                     await_port(&mut self.host, link.index)?;
@@ -111,7 +108,17 @@ impl Connected {
                 return Err(Error::Refused(refusals));
             }
         }
-        await_addresses(pod, plan.addresses.iter().map(|pod| pod.address))
+        // A pod that does not get the packets meant for it is no pod.
+        let addresses = plan.addresses.iter().map(|pod| pod.address);
+        if await_addresses(pod, addresses, self.deadline.left()?)? {
+            return Ok(());
+        }
+        self.deadline.check()
+    }
+
+    fn await_gateways(&mut self, plan: &Plan) -> Result<(), Error> {
+        let patience = GATEWAY_PATIENCE.min(self.deadline.left()?);
+        await_addresses(&mut self.host, plan.gateways(), patience).map(drop)
     }
 }
 
@@ -225,23 +232,6 @@ pub fn find(
     Ok(None)
 }
 
-/// Waits until the host forwards what comes from a link that leads to pods. It was told so before, but another program that
-/// switches forwarding at the same moment can make the kernel leave all links out; then this one is switched by itself.
-fn await_forwarding(host: &mut Netlink, link: &Link, plan: &Plan) -> Result<(), Error> {
-    let wanted = plan.addresses.iter().any(|pod| pod.address.is_ipv4());
-    if !wanted || link.forwards_ipv4 != Some(false) {
-        return Ok(());
-    }
-    let settled = eventually(|| {
-        let link = host.link(link.index).map_err(Error::Netlink)?;
-        Ok(link.is_none_or(|link| link.forwards_ipv4 != Some(false)))
-    })?;
-    if !settled {
-        segment::set_if_there(&format!("net/ipv4/conf/{}/forwarding", link.name), "1")?;
-    }
-    Ok(())
-}
-
 fn forward(plan: &Plan) -> Result<(), Error> {
     for (v4, setting) in [
         (true, "net/ipv4/ip_forward"),
@@ -310,49 +300,6 @@ fn announce(plan: &Plan) {
         let setting = format!("net/ipv6/conf/{}/ndisc_notify", plan.identity.ifname);
         let _ = fresh::set(&setting, "1");
     }
-}
-
-/// Waits until a bridge port forwards, so that the pod's first packet is not lost. One that does not is reported nowhere:
-/// under load the kernel takes its time, and then it works.
-fn await_port(host: &mut Netlink, link: LinkIndex) -> Result<(), Error> {
-    eventually(|| {
-        // Asking is what makes recent kernels settle it.
-        let port = host.link(link).map_err(Error::Netlink)?;
-        Ok(port.is_none_or(|port| port.running))
-    })
-    .map(drop)
-}
-
-/// Waits until packets to these addresses are taken in. The kernel puts IPv6 addresses to use in its own time, even those
-/// whose uniqueness it need not find out.
-fn await_addresses(
-    place: &mut Netlink,
-    addresses: impl Iterator<Item = IpAddr>,
-) -> Result<(), Error> {
-    // What is only known on its link cannot be looked up like this.
-    let global = |address: &IpAddr| match address {
-        IpAddr::V4(_) => false,
-        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
-    };
-    for address in addresses.filter(global) {
-        eventually(|| {
-            let route = place.route_to(address).map_err(Error::Netlink)?;
-            Ok(route.is_some_and(|route| route.kind == RouteKind::Local))
-        })?;
-    }
-    Ok(())
-}
-
-/// Whether it came to hold in time.
-fn eventually(mut holds: impl FnMut() -> Result<bool, Error>) -> Result<bool, Error> {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds()? {
-        if Instant::now() >= deadline {
-            return Ok(false);
-        }
-        thread::sleep(PAUSE);
-    }
-    Ok(true)
 }
 
 /// Removes a link after making these changes. One that is gone is fine.

@@ -1,7 +1,8 @@
 //! The CNI program on a host whose daemon has got a subnet: what it makes in the kernel, what it leaves there, what it says.
 //!
 //! No `flanneld` runs here: `subnet.env` is all that the two programs share. `attach` is about pods that come, `detach` about
-//! those that go, `delegate` about plugins of others that do a part of the work, `chain` about plugins behind ours, `refusals` about bad input, `switch` about nodes that
+//! those that go, `delegate` about plugins of others that do a part of the work, `chain` about plugins behind ours, `prompt` about
+//! pods that come while the kernel is busy, `refusals` about bad input, `switch` about nodes that
 //! change from flannel's plugin to ours and back, `cost` about system calls, `counted` about what is counted of calls, `upkeep` about
 //! CHECK, GC and STATUS; `scene` sets the stage.
 
@@ -17,6 +18,8 @@ mod counted;
 mod delegate;
 #[path = "cni/detach.rs"]
 mod detach;
+#[path = "cni/prompt.rs"]
+mod prompt;
 #[path = "cni/refusals.rs"]
 mod refusals;
 #[path = "cni/scene.rs"]
@@ -32,6 +35,7 @@ use cost::*;
 use counted::*;
 use delegate::*;
 use detach::*;
+use prompt::*;
 use refusals::*;
 use switch::*;
 use upkeep::*;
@@ -59,6 +63,7 @@ netns_tests::tests![
     an_add_cut_short_is_taken_over,
     a_foreign_link_of_our_name_is_left_alone,
     first_pods_come_at_once,
+    a_pod_answers_its_first_packet_however_busy_the_kernel_is,
     links_left_out_of_forwarding_are_switched,
     stdin_that_is_no_config_is_refused,
     a_missing_environment_is_refused,

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::future::Future;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -240,21 +239,16 @@ pub(crate) fn meet(members: &[Member]) -> Result<()> {
     Ok(())
 }
 
-/// Each pod reaches each other in each family, sooner or later.
+/// Each pod reaches each other in each family, with the first packet.
 pub(crate) fn all_talk(pods: &[Pod]) -> Result<()> {
     for from in pods {
         for to in pods {
             for address in to.addresses() {
-                reaches(from, &address)?;
+                from.ping(&address)?;
             }
         }
     }
     Ok(())
-}
-
-/// An address of a new pod may take a moment to work: the kernel puts one of IPv6 into use only after it has said that it is there.
-pub(crate) fn reaches(from: &Pod, to: &IpAddr) -> Result<()> {
-    eventually("it answers", DEADLINE, || from.ping(to).map(drop))
 }
 
 /// Waits until a tunnel holds each of these texts and none of those.

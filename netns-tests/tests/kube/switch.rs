@@ -11,7 +11,7 @@ use netns_tests::{
     Endpoint, FLANNEL_CONFLIST, Families, Host, NetConf, OUTSIDE, Pod, Traffic, eventually,
 };
 
-use crate::scene::{DEADLINE, DUAL, Scene, V4, reaches};
+use crate::scene::{DEADLINE, DUAL, Scene, V4};
 
 pub(crate) fn a_node_is_switched_from_flannel() -> Result<()> {
     let conf = NetConf::new("vxlan", Families::Ipv4);
@@ -80,7 +80,7 @@ fn switch(text: &'static str, conf: &NetConf, rules: Rules) -> Result<()> {
     ensure!(different.len() == addresses.len(), "{addresses:?}");
     for from in pods.iter().copied().chain(&others) {
         for to in &addresses {
-            reaches(from, to)?;
+            from.ping(to)?;
         }
         from.ping(&OUTSIDE)?;
     }
