@@ -132,9 +132,12 @@ impl Follower {
             };
             match event {
                 Some(Ok(event)) => {
-                    shared.health.answered();
-                    trouble.over();
-                    backoff.reset();
+                    // That a listing begins is no answer yet: it comes before the first request, and again after each that failed.
+                    if !matches!(event, Event::Init) {
+                        shared.health.answered();
+                        trouble.over();
+                        backoff.reset();
+                    }
                     self.take(shared, event, &mut own_listed);
                 }
                 Some(Err(error)) => {
