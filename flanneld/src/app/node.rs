@@ -14,7 +14,7 @@ use crate::firewall::mode::Keeping;
 use crate::kernel::Kernel;
 use crate::leases::Change;
 use crate::network::claims::Claims;
-use crate::network::peers::Skipped;
+use crate::network::peers::LeftOut;
 use crate::network::{self, Network};
 use crate::notify;
 use crate::status::Board;
@@ -177,7 +177,7 @@ impl Node {
         for (key, skipped) in alone {
             let mut now = self.board.facts().skipped.clone();
             now.remove(&key);
-            now.extend(reasons(&skipped));
+            now.extend(LeftOut::of(&skipped));
             self.tell_skipped(now);
         }
         if !alteration.is_empty() {
@@ -258,7 +258,7 @@ impl Node {
             let facts = self.board.facts();
             self.network.desired(Some(&self.own), facts.leases.peers())
         };
-        self.tell_skipped(reasons(&skipped).collect());
+        self.tell_skipped(LeftOut::of(&skipped));
         let former = self.former.networks.iter().copied();
         desired.former = former.map(network::as_network).collect();
         let sizes = self.former.subnets.each();
@@ -285,11 +285,16 @@ impl Node {
     }
 
     /// One warning for each lease that is left out, and again only when the reason changes.
-    fn tell_skipped(&mut self, now: BTreeMap<LeaseKey, String>) {
+    fn tell_skipped(&mut self, now: BTreeMap<LeaseKey, LeftOut>) {
         let mut facts = self.board.facts();
-        for (key, reason) in &now {
-            if facts.skipped.get(key) != Some(reason) {
-                warn!("the lease {} is left out: {reason}", network::describe(key));
+        for (key, left_out) in &now {
+            if facts.skipped.get(key) == Some(left_out) {
+                continue;
+            }
+            let (lease, reason) = (network::describe(key), &left_out.reason);
+            match left_out.part {
+                None => warn!("the lease {lease} is left out: {reason}"),
+                Some(part) => warn!("{part} of the lease {lease} is left out: {reason}"),
             }
         }
         facts.skipped = now;
@@ -343,12 +348,6 @@ impl Node {
             ip_masq: self.settings.firewall.masquerade,
         }
     }
-}
-
-fn reasons(skipped: &[Skipped]) -> impl Iterator<Item = (LeaseKey, String)> {
-    skipped
-        .iter()
-        .map(|skip| (skip.key, skip.reason.to_string()))
 }
 
 fn host_network<C>((network, subnet): (C, C)) -> HostNetwork<C> {

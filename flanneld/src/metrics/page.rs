@@ -146,7 +146,7 @@ fn peers(page: &mut Page, facts: &Facts, examination: Option<&Examination>) {
         .value(&[], real(facts.probes.len() as u64));
     let probes = facts.probes.iter();
     let probes: Vec<(String, Option<Duration>)> = probes
-        .map(|(key, after)| (key.to_string(), *after))
+        .map(|(key, outcome)| (key.to_string(), outcome.after))
         .collect();
     let mut success = page.metric(&m::PROBE_SUCCESS);
     for (peer, after) in &probes {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ipam::{Cidr, LeaseBackend, LeaseKey};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -24,8 +24,17 @@ const PATIENCE: Patience = Patience {
     wait: Duration::from_secs(1),
 };
 
-/// What came of asking the peers of the sample: how long the answer took, if there was one.
-pub type Probes = BTreeMap<LeaseKey, Option<Duration>>;
+/// What came of asking the peers of the sample.
+pub type Probes = BTreeMap<LeaseKey, Outcome>;
+
+/// What came of asking a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// When it was asked.
+    pub at: SystemTime,
+    /// How long the answer took, if there was one.
+    pub after: Option<Duration>,
+}
 
 /// Asks for ever, at most `most` peers, and writes the outcome on the board. Ends only where this process may not ask.
 pub async fn run(board: Board, most: usize) {
@@ -57,6 +66,7 @@ pub async fn run(board: Board, most: usize) {
 fn ask(sample: &[(LeaseKey, IpAddr)]) -> Option<Probes> {
     let mut probes = Probes::new();
     for (key, address) in sample {
+        let at = SystemTime::now();
         let reply = Question::new(*address).ask(PATIENCE);
         if reply.is_not_permitted() {
             return None;
@@ -65,7 +75,7 @@ fn ask(sample: &[(LeaseKey, IpAddr)]) -> Option<Probes> {
             Reply::Answered { after, .. } => Some(after),
             _ => None,
         };
-        probes.insert(*key, after);
+        probes.insert(*key, Outcome { at, after });
     }
     Some(probes)
 }

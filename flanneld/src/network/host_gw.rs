@@ -58,6 +58,7 @@ impl HostGwNetwork {
                     Ok(None) => {}
                     Err(reason) => skipped.push(Skipped {
                         key: lease.key,
+                        subnet: family.subnet_of(&lease.key.subnets()),
                         reason,
                     }),
                 }

@@ -4,6 +4,7 @@
 //! the log.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipam::{Cidr, LeaseKey};
@@ -89,13 +90,63 @@ pub enum Unusable {
     },
 }
 
-/// A lease that is left out.
+/// A lease that is left out, in one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     /// The lease.
     pub key: LeaseKey,
+    /// Its subnet of that family, if it has one.
+    pub subnet: Option<Cidr>,
     /// Why.
     pub reason: Unusable,
+}
+
+/// What of a lease is left out, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The only subnet that is left out; none if the whole lease is.
+    pub part: Option<Cidr>,
+    /// Why.
+    pub reason: String,
+}
+
+impl LeftOut {
+    /// Puts together what is left out of each lease.
+    pub fn of(skipped: &[Skipped]) -> BTreeMap<LeaseKey, Self> {
+        let mut each: BTreeMap<LeaseKey, Vec<&Skipped>> = BTreeMap::new();
+        for skip in skipped {
+            each.entry(skip.key).or_default().push(skip);
+        }
+        each.into_iter()
+            .map(|(key, skips)| (key, Self::of_one(&key, &skips)))
+            .collect()
+    }
+
+    fn of_one(key: &LeaseKey, skips: &[&Skipped]) -> Self {
+        let mut reasons: Vec<String> = skips.iter().map(|skip| skip.reason.to_string()).collect();
+        reasons.dedup();
+        // A backend is the lease's, not a family's.
+        let whole = skips
+            .iter()
+            .any(|skip| matches!(skip.reason, Unusable::ForeignBackend { .. }))
+            || key
+                .subnets()
+                .each()
+                .all(|subnet: Cidr| skips.iter().any(|skip| skip.subnet == Some(subnet)));
+        Self {
+            part: skips.iter().find_map(|skip| skip.subnet).filter(|_| !whole),
+            reason: reasons.join("; "),
+        }
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(part) = self.part {
+            write!(f, "{part}: ")?;
+        }
+        f.write_str(&self.reason)
+    }
 }
 
 /// What a network of one family needs of a peer.
@@ -133,9 +184,12 @@ pub fn select<'a>(
     let mut candidates: Vec<(&PeerLease, Peer)> = candidates.into_iter().collect();
     candidates.sort_by_key(|(lease, _)| (lease.created, lease.key));
     let mut skipped = Vec::new();
-    let mut skip = |lease: &PeerLease, reason| {
-        let key = lease.key;
-        skipped.push(Skipped { key, reason });
+    let mut skip = |lease: &PeerLease, peer: &Peer, reason| {
+        skipped.push(Skipped {
+            key: lease.key,
+            subnet: Some(peer.subnet),
+            reason,
+        });
     };
 
     let mut taken: BTreeMap<IpAddr, Cidr> = BTreeMap::new();
@@ -146,7 +200,7 @@ pub fn select<'a>(
                 true
             }
             Err(reason) => {
-                skip(lease, reason);
+                skip(lease, peer, reason);
                 false
             }
         }
@@ -160,7 +214,7 @@ pub fn select<'a>(
             let other = vteps.entry(mac).or_insert(peer);
             if other.public != peer.public {
                 let other = other.subnet;
-                skip(lease, Unusable::ClaimsPeers { mac, other });
+                skip(lease, &peer, Unusable::ClaimsPeers { mac, other });
                 continue;
             }
         }
@@ -229,3 +283,6 @@ fn is_host_address(address: IpAddr) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -234,6 +234,7 @@ impl VxlanNetwork {
                 Ok(None) => {}
                 Err(reason) => skipped.push(Skipped {
                     key: lease.key,
+                    subnet: tunnel.family.subnet_of(&lease.key.subnets()),
                     reason,
                 }),
             }

@@ -13,6 +13,7 @@ use crate::kernel::{Examiner, Journal, Kernel, KernelState, Pulse};
 use crate::leases::Leases;
 use crate::metrics::kernel::KernelMeter;
 use crate::metrics::probes::Probes;
+use crate::network::peers::LeftOut;
 use crate::store::{self, OwnEvent, OwnLease, PeerEvent};
 use crate::uplink::Uplink;
 
@@ -43,8 +44,8 @@ pub struct Facts {
     pub own: Option<Own>,
     /// The leases of the others.
     pub leases: Leases,
-    /// Those of them that are left out, and why.
-    pub skipped: BTreeMap<LeaseKey, String>,
+    /// Those of them that are left out, in one family or in all.
+    pub skipped: BTreeMap<LeaseKey, LeftOut>,
     /// When the store last told something new of them.
     pub seen: BTreeMap<LeaseKey, SystemTime>,
     /// What the watch of the leases told so far.

@@ -10,11 +10,12 @@ use ipnetwork::IpNetwork;
 use jiff::Timestamp;
 
 use super::board::{Board, Facts, KernelFacts, Moment, Own};
-use super::report::{self, API_VERSION, PeerInKernel, Report};
+use super::report::{self, API_VERSION, PeerInKernel, ProbeState, Report};
 use super::{cni, problems, verdict};
 use crate::firewall::mode::Mode;
 use crate::iptables::Variant;
 use crate::kernel::{Due, Examination};
+use crate::metrics::probes::Outcome;
 use crate::network::as_network;
 use crate::network::vxlan::device_names;
 use crate::pods::Places;
@@ -230,7 +231,7 @@ fn peers(facts: &Facts, examination: Option<&Examination>) -> Vec<report::Peer> 
     let faults = compared.map(Faults::of);
     let peer = |lease: &store::PeerLease| {
         let (kernel, reasons) = match (facts.skipped.get(&lease.key), &faults) {
-            (Some(reason), _) => (PeerInKernel::LeftOut, vec![reason.clone()]),
+            (Some(left_out), _) => (PeerInKernel::LeftOut, vec![left_out.to_string()]),
             (None, None) => (PeerInKernel::Unknown, Vec::new()),
             (None, Some(faults)) => {
                 let reasons = faults.about(lease);
@@ -250,10 +251,26 @@ fn peers(facts: &Facts, examination: Option<&Examination>) -> Vec<report::Peer> 
             seen: facts.seen.get(&lease.key).copied().map(timestamp),
             kernel,
             reasons,
-            probe: report::Probe::default(),
+            probe: probe(facts.probes.get(&lease.key)),
         }
     };
     facts.leases.peers().map(peer).collect()
+}
+
+fn probe(outcome: Option<&Outcome>) -> report::Probe {
+    let Some(outcome) = outcome else {
+        return report::Probe::default();
+    };
+    report::Probe {
+        state: match outcome.after {
+            Some(_) => ProbeState::Answers,
+            None => ProbeState::Silent,
+        },
+        at: Some(timestamp(outcome.at)),
+        micros: outcome
+            .after
+            .map(|after| u64::try_from(after.as_micros()).unwrap_or(u64::MAX)),
+    }
 }
 
 /// What is due in the kernel, by what it concerns.

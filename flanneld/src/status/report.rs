@@ -216,7 +216,7 @@ pub struct Peer {
 pub enum PeerInKernel {
     /// Something is missing or different.
     Wrong,
-    /// Its lease cannot be used, so nothing leads to it.
+    /// Its lease cannot be used, in one family or in all, so nothing of that family leads to it.
     LeftOut,
     /// The kernel could not be compared.
     Unknown,

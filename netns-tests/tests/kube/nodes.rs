@@ -170,10 +170,10 @@ pub(crate) fn nodes_that_are_not_ours_are_left_out_with_a_reason() -> Result<()>
         &["2001:db8::2a", "fd00:10:244:43:"],
     )?;
     for text in [
-        "10.244.41.0/24 and fd00:10:244:41::/64 is left out: it lacks a public address for IPv6",
+        "fd00:10:244:41::/64 of the lease 10.244.41.0/24 and fd00:10:244:41::/64 is left out: it lacks a public address for IPv6",
         "10.244.42.0/24 and fd00:10:244:42::/64 is left out: it is a lease of backend host-gw",
-        "10.244.43.0/24 and fd00:10:244:43::/64 is left out: it lacks a public address for IPv6",
-        "10.244.44.0/24 and fd00:10:244:44::/64 is left out: it lacks a public address for IPv4",
+        "fd00:10:244:43::/64 of the lease 10.244.43.0/24 and fd00:10:244:43::/64 is left out: it lacks a public address for IPv6",
+        "10.244.44.0/24 of the lease 10.244.44.0/24 and fd00:10:244:44::/64 is left out: it lacks a public address for IPv4",
         "Node broken is used only in part: annotation public-ip is \"many\"",
     ] {
         let log = a.daemon.log();

@@ -6,6 +6,7 @@ use ipam::operations::{Tally, Verb};
 use super::*;
 use crate::metrics::catalogue::ALL;
 use crate::metrics::exposition::Kind;
+use crate::metrics::probes::Outcome;
 use crate::store::OwnLease;
 
 const DOCS: &str = include_str!("../../../../docs/metrics.md");
@@ -77,12 +78,16 @@ fn board() -> Board {
         expires: Some(tokio::time::Instant::now() + Duration::from_secs(3600)),
         origin: Origin::Chosen,
     });
+    let outcome = |after| Outcome {
+        at: SystemTime::now(),
+        after,
+    };
     facts.probes = [
         (
             "10.244.2.0-24".parse().unwrap(),
-            Some(Duration::from_millis(1)),
+            outcome(Some(Duration::from_millis(1))),
         ),
-        ("10.244.3.0-24".parse().unwrap(), None),
+        ("10.244.3.0-24".parse().unwrap(), outcome(None)),
     ]
     .into();
     drop(facts);
