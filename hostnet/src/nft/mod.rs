@@ -19,6 +19,7 @@ mod listing;
 mod message;
 mod nftables;
 mod observe;
+mod passage;
 mod plan;
 mod ports;
 mod ranges;
@@ -32,6 +33,7 @@ pub use drift::Drift;
 pub use error::Error;
 pub use nftables::Nftables;
 pub use observe::ChainHead;
+pub use passage::{End, Obstacle, Packet};
 pub use ports::{Entries, Port, Ports};
 pub use ruleset::{
     BaseHook, Chain, ChainKind, CtState, Expr, Family, Hook, InterfacePattern, Masquerade, Policy,

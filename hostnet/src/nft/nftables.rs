@@ -1,5 +1,7 @@
 //! The verbs: replace, delete, observe.
 
+use std::collections::BTreeSet;
+
 use nix::{
     libc,
     sys::socket::{
@@ -19,8 +21,9 @@ use super::{
     error::Error,
     message::{Change, Query, transaction, trial},
     observe::{self, ChainHead, Observation},
+    passage::{Obstacle, Packet},
     plan,
-    ruleset::{Family, Table},
+    ruleset::{Family, Hook, Table},
 };
 
 /// The ruleset of the network namespace it was opened in.
@@ -113,6 +116,24 @@ impl Nftables {
             table: format!("list of family {family}"),
             attempts: ATTEMPTS,
         })
+    }
+
+    /// Where in the tables of all programs a packet ends at this hook, in no order.
+    ///
+    /// # Errors
+    /// As [`Self::observe`].
+    pub fn obstacles(&mut self, hook: Hook, packet: &Packet) -> Result<Vec<Obstacle>, Error> {
+        let mut obstacles = Vec::new();
+        for family in [Family::Inet, Family::Ip, Family::Ip6] {
+            let chains = self.chains(family)?.into_iter();
+            let hooked = chains.filter(|chain| chain.policy.is_some());
+            let tables: BTreeSet<String> = hooked.map(|chain| chain.table).collect();
+            for table in tables {
+                let table = self.observe(family, &table)?;
+                obstacles.extend(table.iter().flat_map(|table| table.obstacles(hook, packet)));
+            }
+        }
+        Ok(obstacles)
     }
 
     /// Deletes these tables in one transaction; those that are not there are no error.
