@@ -24,7 +24,7 @@ pub const SUBNET_FILE: &str = "/run/flannel/subnet.env";
     args_override_self = true,
     after_help = "Every flag may be written with one dash or two, and be given as a variable instead: FLANNELD_ETCD_PREFIX for \
                   --etcd-prefix. The command line goes before the variable.\n\
-                  Commands, each with --help: status, plan, trace, install-cni, uninstall-cni, cleanup.\n\
+                  Commands, each with --help: status, plan, trace, doctor, install-cni, uninstall-cni, cleanup.\n\
                   Exit status: 0 stopped on request, 1 could not do its work (a supervisor should start it again), 2 wrong flags."
 )]
 pub struct Args {

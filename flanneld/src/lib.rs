@@ -5,6 +5,7 @@ pub mod app;
 pub mod args;
 pub mod cleanup;
 pub mod desired;
+pub mod doctor;
 pub mod firewall;
 pub mod http;
 pub mod install;

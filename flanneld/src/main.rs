@@ -11,6 +11,7 @@ use clap::Parser;
 use flanneld::app::{self, Settings};
 use flanneld::args::{Args, Invocation};
 use flanneld::cleanup::Cleanup;
+use flanneld::doctor::Doctor;
 use flanneld::install::{Install, InstallError, Uninstall};
 use flanneld::logging::{self, Repeated};
 use flanneld::status::command::{PlanCommand, Status};
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Some("cleanup") => return cleanup(&words),
         Some("status") => return question(&words, Status::run),
         Some("plan") => return question(&words, PlanCommand::run),
+        Some("doctor") => return question(&words, Doctor::run),
         Some("trace") => return question(&words, TraceCommand::run),
         _ => {}
     }

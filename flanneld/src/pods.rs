@@ -152,6 +152,33 @@ pub fn repair(places: &Places, netlink: &mut Netlink, now: SystemTime) -> Outcom
     outcome
 }
 
+/// The attachments that nobody has any more, each by its container and interface: those that [`repair`] would take away.
+///
+/// # Errors
+/// What cannot be read.
+pub fn stale(
+    places: &Places,
+    netlink: &mut Netlink,
+    now: SystemTime,
+) -> Result<Vec<String>, PodsError> {
+    let mut stale = Vec::new();
+    for network in networks(&places.pools) {
+        let options = Options {
+            lock_wait: LOCK_WAIT,
+            ..Options::default()
+        };
+        let pool = Pool::open(&places.pools, &network, options)?;
+        for item in pool.attachments()? {
+            let attachment = item?;
+            if judge(&pool, &attachment, netlink, now)?.is_some() {
+                let owner = &attachment.owner;
+                stale.push(format!("{} {}", owner.container_id(), owner.ifname()));
+            }
+        }
+    }
+    Ok(stale)
+}
+
 /// The networks that have a pool. A directory whose name is no network's is somebody else's.
 pub(crate) fn networks(pools: &Path) -> Vec<String> {
     let entries = fs::read_dir(pools).into_iter().flatten().flatten();

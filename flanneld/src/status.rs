@@ -7,7 +7,7 @@ pub mod board;
 mod cni;
 pub mod command;
 mod compose;
-mod down;
+pub(crate) mod down;
 mod problems;
 pub mod report;
 pub mod screen;

@@ -144,6 +144,11 @@ impl Lab {
         &self.world
     }
 
+    /// The switch between the hosts: the bridge `underlay`, whose ports are called like the hosts.
+    pub fn underlay(&self) -> &Host {
+        &self.underlay
+    }
+
     /// Starts a real etcd on a host of its own and waits until it answers.
     pub fn start_etcd(&mut self) -> Result<()> {
         if self.etcd.is_none() {

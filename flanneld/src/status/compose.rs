@@ -163,6 +163,7 @@ fn store(health: &store::Health) -> report::Store {
     report::Store {
         kind: health.kind().to_owned(),
         endpoints: health.endpoints().to_vec(),
+        prefix: health.subnets().map(str::to_owned),
         healthy: asked.then_some(!answers.failing),
         answered: answers.answered.map(timestamp),
         failed: failed.map(timestamp),

@@ -21,7 +21,7 @@ use crate::pods::Places;
 use crate::reconcile::{self, DEFAULT_PORT, ROUTE_PROTOCOL, ROUTE_PROTOCOL_BOOT};
 
 /// Looks around.
-pub(super) fn look(subnet_file: &Path, places: &Places) -> Report {
+pub(crate) fn look(subnet_file: &Path, places: &Places) -> Report {
     let mut report = Report {
         api_version: API_VERSION.to_owned(),
         at: timestamp(SystemTime::now()),

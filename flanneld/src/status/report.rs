@@ -139,6 +139,9 @@ pub struct Store {
     pub kind: String,
     /// Where it is asked.
     pub endpoints: Vec<String>,
+    /// What the keys of the leases begin with; missing where there are no keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
     /// Whether the last request was answered; missing before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,

@@ -11,6 +11,7 @@ use crate::metrics::histogram::Histogram;
 pub struct Health {
     kind: &'static str,
     endpoints: Arc<Vec<String>>,
+    subnets: Option<Arc<str>>,
     answers: Arc<Mutex<Answers>>,
 }
 
@@ -33,8 +34,20 @@ impl Health {
         Self {
             kind,
             endpoints: Arc::new(endpoints),
+            subnets: None,
             answers: Arc::default(),
         }
+    }
+
+    /// With what every lease's key begins with, in a store that has keys.
+    pub(crate) fn below(mut self, subnets: &str) -> Self {
+        self.subnets = Some(subnets.into());
+        self
+    }
+
+    /// What every lease's key begins with, in a store that has keys.
+    pub fn subnets(&self) -> Option<&str> {
+        self.subnets.as_deref()
     }
 
     /// `etcd` or `kubernetes`.

@@ -44,6 +44,7 @@ pub(crate) fn sample() -> Report {
             store: Some(Store {
                 kind: "etcd".to_owned(),
                 endpoints: vec!["http://192.0.2.2:2379".to_owned()],
+                prefix: None,
                 healthy: Some(true),
                 answered: Some(at("2026-03-01T11:59:58Z")),
                 failed: None,

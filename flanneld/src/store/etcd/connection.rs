@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::config::EtcdConfig;
+use super::keys::Keys;
 use crate::store::{Health, StoreError};
 
 // Status codes of gRPC (https://grpc.github.io/grpc/core/md_doc_statuscodes.html).
@@ -87,7 +88,7 @@ impl Connection {
                  write https:// in --etcd-endpoints"
             );
         }
-        let health = Health::new("etcd", urls.clone());
+        let health = Health::new("etcd", urls.clone()).below(&Keys::new(&config.prefix).subnets());
         let start = usize::try_from(crate::store::backoff::random() % urls.len() as u64);
         let servers = urls
             .into_iter()
