@@ -1,6 +1,6 @@
 //! `flanneld doctor`: says why pods cannot talk.
 //!
-//! [`gather`] looks at the kernel, the files, the daemon and the peers; [`checks`] judges what was seen, without looking at anything
+//! `gather` looks at the kernel, the files, the daemon and the peers; [`checks`] judges what was seen, without looking at anything
 //! itself; [`finding`] tells causes from consequences; [`text`] shows it.
 
 pub mod checks;

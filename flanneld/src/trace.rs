@@ -1,7 +1,7 @@
 //! `flanneld trace`: follows one packet of a pod through this host's tables and tells each decision, so that one sees where it would
 //! end.
 //!
-//! [`walk`] decides, on what a [`world::World`] tells; [`kernel`] is the real one. Nothing is sent and nothing changed.
+//! `walk` decides, on what a `world::World` tells; `kernel` is the real one. Nothing is sent and nothing changed.
 
 mod command;
 mod kernel;
