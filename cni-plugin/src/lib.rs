@@ -57,6 +57,7 @@ pub mod scratch;
 pub mod takedown;
 pub mod verbs;
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::ExitCode;
@@ -81,12 +82,16 @@ pub fn run(
     mut stderr: impl Write,
     operations: &Operations,
 ) -> ExitCode {
-    let begin = Instant::now();
     let persona = Persona::of(program.as_deref());
+    let count = Count {
+        operations: (persona == Persona::Flannel).then_some(operations),
+        begin: Instant::now(),
+        done: Cell::new(false),
+    };
     let (verb, done) = match Invocation::from_environment(environment) {
         Ok(Some(call)) => {
             let mut config = Vec::new();
-            let done = execute(persona, &call, stdin, &mut config, &mut stdout);
+            let done = execute(persona, &call, stdin, &mut config, &mut stdout, &count);
             let done = done.map_err(|error| (error, Config::answer_version(&config)));
             (Some(call.request.verb()), done)
         }
@@ -106,16 +111,31 @@ pub fn run(
         // Whoever closed stdout has only the exit status left.
         let _ = print(&mut stdout, &error.render(*version));
     }
-    if persona == Persona::Flannel
-        && let Some(verb) = counted(verb)
-    {
-        // A call that cannot be counted is as good as any other.
-        let _ = operations.add(verb, code, begin.elapsed());
-    }
+    count.take(verb, code);
     if done.is_ok() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// The count of this call, taken once.
+struct Count<'a> {
+    /// None for a call that is not counted.
+    operations: Option<&'a Operations>,
+    begin: Instant,
+    done: Cell<bool>,
+}
+
+impl Count<'_> {
+    fn take(&self, verb: Option<Verb>, code: u32) {
+        if let Some(operations) = self.operations
+            && let Some(verb) = counted(verb)
+            && !self.done.replace(true)
+        {
+            // A call that cannot be counted is as good as any other.
+            let _ = operations.add(verb, code, self.begin.elapsed());
+        }
     }
 }
 
@@ -139,6 +159,7 @@ fn execute(
     stdin: impl Read,
     stdin_read: &mut Vec<u8>,
     stdout: &mut impl Write,
+    count: &Count<'_>,
 ) -> Result<(), Error> {
     let config = || {
         // One byte more than allowed shows that there is more.
@@ -152,7 +173,7 @@ fn execute(
         return print(stdout, &verbs::version::version());
     }
     match persona {
-        Persona::Flannel => flannel(call, config, stdout),
+        Persona::Flannel => flannel(call, config, stdout, count),
         Persona::Bridge | Persona::Ptp => personas::veth::run(persona, call, config, stdout),
         Persona::HostLocal => personas::host_local::run(call, &config()?, stdout),
         Persona::Loopback => personas::loopback::run(call, &config()?, stdout),
@@ -165,13 +186,14 @@ fn flannel(
     call: &Invocation,
     config: impl FnOnce() -> Result<Config, Error>,
     stdout: &mut impl Write,
+    count: &Count<'_>,
 ) -> Result<(), Error> {
     match &call.request {
         Request::Add(target) => {
             let deadline = Deadline::of_add();
             let config = config()?;
             verbs::add::add(call, target, &config, deadline, |added| {
-                tell(added, &config, stdout)
+                tell(added, &config, stdout, || count.take(Some(Verb::Add), 0))
             })
         }
         Request::Check(target) => verbs::check::check(call, target, &config()?),
@@ -195,7 +217,15 @@ trait Made {
 }
 
 /// Tells the runtime of what was made. What it was not told it cannot make use of, so then it is taken back.
-fn tell(made: impl Made, config: &Config, stdout: &mut impl Write) -> Result<(), Error> {
+///
+/// `between` is done before the note that the runtime was told, which has to be the last thing that happens: a call that is
+/// killed after it would leave an attachment that nobody asks for.
+fn tell(
+    made: impl Made,
+    config: &Config,
+    stdout: &mut impl Write,
+    between: impl FnOnce(),
+) -> Result<(), Error> {
     let told = made
         .result()
         .render(config.version)
@@ -203,6 +233,7 @@ fn tell(made: impl Made, config: &Config, stdout: &mut impl Write) -> Result<(),
     if let Err(error) = told {
         return Err(error.after_undoing(made.undo()));
     }
+    between();
     made.told();
     // The process ends now, and the kernel closes everything at once.
     std::mem::forget(made);

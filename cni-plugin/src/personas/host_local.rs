@@ -29,7 +29,7 @@ pub(crate) fn run(
     stdout: &mut impl Write,
 ) -> Result<(), Error> {
     match &call.request {
-        Request::Add(target) => tell(add(config, &call.args, target)?, config, stdout),
+        Request::Add(target) => tell(add(config, &call.args, target)?, config, stdout, || {}),
         Request::Check(target) => check(config, target),
         Request::Del(target) => del(config, target),
         Request::Gc => gc(config),

@@ -23,7 +23,7 @@ pub(crate) fn run(
     stdout: &mut impl Write,
 ) -> Result<(), Error> {
     match &call.request {
-        Request::Add(target) => tell(add(call, target, config)?, config, stdout),
+        Request::Add(target) => tell(add(call, target, config)?, config, stdout, || {}),
         Request::Check(target) => check(call, target),
         Request::Del(target) => del(target),
         // There is nothing that could be left over, and nothing that an ADD needs.

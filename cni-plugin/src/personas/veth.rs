@@ -39,7 +39,7 @@ pub(crate) fn run(
             let deadline = Deadline::of_add();
             let config = config()?;
             let attached = add(persona, call, target, &config, deadline)?;
-            tell(attached, &config, stdout)
+            tell(attached, &config, stdout, || {})
         }
         Request::Check(target) => {
             let config = config()?;
