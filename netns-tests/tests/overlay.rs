@@ -48,6 +48,7 @@ netns_tests::tests![
     direct_routing_needs_no_tunnel_to_neighbours,
     wrong_flags_are_refused_at_once,
     a_cut_cable_heals,
+    a_subnet_file_that_somebody_removes_comes_back,
     hosts_that_start_at_once_get_different_subnets,
     a_lease_has_the_wire_form_of_flannel,
     a_deleted_lease_is_won_back_while_pods_talk,

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use ipam::{Cidr, HostNetwork, LeaseKey, LeaseRecord, NetConf, PerFamily, SubnetEnv, Subnets};
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 use super::Settings;
@@ -21,6 +23,8 @@ use crate::status::Board;
 use crate::store::{OwnEvent, PeerEvent};
 use crate::uplink::{Uplink, UplinkError};
 
+/// How often the file for the CNI program is looked at.
+const SUBNET_FILE_LOOK: Duration = Duration::from_secs(2);
 /// So many changed leases are taken in one by one.
 const SINGLY: usize = 64;
 
@@ -40,6 +44,8 @@ pub(super) struct Node {
     claims: Claims,
     /// The number of what the kernel thread was last told to want.
     wanted: Option<u64>,
+    /// Whether the kernel holds what is wanted now, as far as it was told.
+    in_line: bool,
     /// What the subnet file says since the kernel was last found in line.
     ready_env: Option<SubnetEnv>,
     /// What this node was before, until what may be left of that is gone.
@@ -93,6 +99,7 @@ impl Node {
             board,
             claims: Claims::default(),
             wanted: None,
+            in_line: false,
             ready_env: None,
             former: Former::default(),
             ready: None,
@@ -106,8 +113,11 @@ impl Node {
         mut uplinks: watch::Receiver<Result<Uplink, UplinkError>>,
     ) {
         let mut state = self.kernel.state();
+        let mut looks = tokio::time::interval(SUBNET_FILE_LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                _ = looks.tick() => self.keep_subnet_file(),
                 event = peers.recv() => {
                     let Some(event) = event else { return };
                     self.on_peers(event, &mut peers);
@@ -125,10 +135,9 @@ impl Node {
                         return;
                     }
                     let now = state.borrow_and_update().clone();
-                    let done = self.wanted.is_some_and(|wanted| now.generation >= wanted);
-                    let in_line = now.in_line;
+                    self.in_line = self.wanted.is_some_and(|wanted| now.generation >= wanted) && now.in_line;
                     self.board.facts().on_kernel(now);
-                    if in_line && done {
+                    if self.in_line {
                         self.be_ready();
                     }
                 }
@@ -190,6 +199,7 @@ impl Node {
     /// The kernel's thread has been told to bring this about.
     fn ordered(&mut self, number: u64) {
         self.wanted = Some(number);
+        self.in_line = false;
         self.board.facts().ordered(number);
     }
 
@@ -298,6 +308,27 @@ impl Node {
             }
         }
         facts.skipped = now;
+    }
+
+    /// Puts the file for the CNI program back when somebody has removed or changed it, and tries again to write it. Without it no
+    /// pod can be attached.
+    fn keep_subnet_file(&mut self) {
+        let path = &self.settings.subnet_file;
+        let Some(env) = &self.ready_env else {
+            if self.in_line {
+                self.be_ready();
+            }
+            return;
+        };
+        let wrong = match std::fs::read_to_string(path) {
+            Ok(text) if text == env.to_string() => return,
+            Ok(_) => "somebody has changed it".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        match env.write_atomic(path) {
+            Ok(()) => warn!("repaired: {}: {wrong}", path.display()),
+            Err(error) => error!("pods cannot be attached: {error}"),
+        }
     }
 
     /// The network works: tells the CNI program, and the first time the service manager.

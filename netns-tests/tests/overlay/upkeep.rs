@@ -305,3 +305,26 @@ fn get(path: &str) -> Result<String> {
     connection.read_to_string(&mut answer)?;
     Ok(answer)
 }
+
+pub(crate) fn a_subnet_file_that_somebody_removes_comes_back() -> Result<()> {
+    let lab = lab()?;
+    let mut a = Node::start(&lab, "a")?;
+    a.daemon.wait_ready()?;
+    let path = a.host.path("/run/flannel/subnet.env");
+    let right = std::fs::read_to_string(&path)?;
+    let damages: [fn(&std::path::Path) -> std::io::Result<()>; 3] = [
+        |path| std::fs::remove_file(path),
+        |path| std::fs::remove_dir_all(path.parent().unwrap_or(path)),
+        |path| std::fs::write(path, "FLANNEL_MTU=many\n"),
+    ];
+    for damage in damages {
+        damage(&path)?;
+        eventually("the subnet file is as it was", FOLLOW, || {
+            let now = std::fs::read_to_string(&path)?;
+            ensure!(now == right, "it is:\n{now}");
+            Ok(())
+        })?;
+    }
+    a.daemon
+        .wait_log("repaired: /run/flannel/subnet.env: somebody has changed it")
+}
