@@ -46,7 +46,8 @@ impl Cluster {
     /// A new host whose daemon is ready. That it knows the others is for [`meet`] to see to.
     pub fn node(&self, name: &str) -> Result<Node> {
         let host = self.host(name)?;
-        let daemon = host.flanneld(&["--ip-masq"])?;
+        // What it says again is to be read again, not summed up.
+        let daemon = host.flanneld(&["--ip-masq", "-v=1"])?;
         Ok(Node { host, daemon })
     }
 

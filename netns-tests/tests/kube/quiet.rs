@@ -38,7 +38,12 @@ pub(crate) fn heartbeats_touch_neither_kernel_nor_log() -> Result<()> {
     let now = a.daemon.log();
     ensure!(now == log, "it said:\n{}", &now[log.len()..]);
     let now = monitor.log();
-    ensure!(now == heard, "the kernel said:\n{}", &now[heard.len()..]);
+    // What the hosts know of each other's MACs on the uplink ages by itself.
+    let said: Vec<&str> = now[heard.len()..]
+        .lines()
+        .filter(|line| !(line.contains("[NEIGH]") && line.contains("dev eth0")))
+        .collect();
+    ensure!(said.is_empty(), "the kernel said:\n{said:#?}");
 
     // A real change behind all beats is seen: the watch was alive.
     scene.annotate("c", &[("public-ip-overwrite", Some("192.0.2.99"))])?;
