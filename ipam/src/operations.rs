@@ -125,9 +125,11 @@ impl Operations {
             return Ok(());
         }
         let path = |name: &str| self.directory.join(name);
-        // The one before this one may have been at it while the log was measured.
-        if !is_full(fs::metadata(path(LOG))?.len()) {
-            return Ok(());
+        // The one before this one may have been at it while the log was measured, and nobody has begun another since.
+        match fs::metadata(path(LOG)) {
+            Ok(log) if is_full(log.len()) => {}
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => return Ok(()),
         }
         let mut sums = self.sums()?;
         let former = sealed(sums.folded);
