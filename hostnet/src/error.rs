@@ -137,6 +137,12 @@ impl KernelError {
         self.errno == Errno::EEXIST as i32
     }
 
+    /// Whether another socket of the namespace has the port that was asked for, as that of a VXLAN device.
+    #[must_use]
+    pub fn is_address_in_use(&self) -> bool {
+        self.errno == Errno::EADDRINUSE as i32
+    }
+
     /// Whether this process may not do what it asked for (it needs `CAP_NET_ADMIN` in the namespace's user namespace).
     #[must_use]
     pub fn is_not_permitted(&self) -> bool {

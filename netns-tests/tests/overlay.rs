@@ -46,6 +46,7 @@ netns_tests::tests![
     a_changed_uplink_is_followed,
     host_gw_needs_no_tunnel,
     direct_routing_needs_no_tunnel_to_neighbours,
+    a_taken_udp_port_is_named_and_waited_for,
     wrong_flags_are_refused_at_once,
     a_cut_cable_heals,
     a_subnet_file_that_somebody_removes_comes_back,

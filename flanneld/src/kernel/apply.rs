@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use hostnet::nft;
-use hostnet::{Change, LinkName, sysctl};
+use hostnet::{Change, LinkName, NewLink, NewLinkKind, Refused, sysctl};
 use tracing::{debug, warn};
 
 use super::worker::Worker;
 use crate::desired::Desired;
-use crate::reconcile::{Action, Object, Plan, Step};
+use crate::reconcile::{Action, DEFAULT_PORT, Object, Plan, Step};
 
 /// So many steps are logged one by one; more are counted.
 pub(super) const STEPS_TOLD: usize = 24;
@@ -65,6 +65,12 @@ impl Worker {
                             self.observed.unalterable.insert(index);
                         }
                     }
+                    Some(Change::AddLink(NewLink {
+                        kind: NewLinkKind::Vxlan(vxlan),
+                        ..
+                    })) if refusal.error.is_address_in_use() => {
+                        outcome.refuse(port_in_use(refusal, vxlan.port));
+                    }
                     _ => outcome.refuse(refusal.to_string()),
                 }
             }
@@ -117,6 +123,15 @@ impl Worker {
             .collect();
         self.nftables.delete(&tables)
     }
+}
+
+/// The port 0 stands for the kernel's own.
+fn port_in_use(refusal: &Refused, port: u16) -> String {
+    let port = if port == 0 { DEFAULT_PORT } else { port };
+    format!(
+        "{refusal}; another program or VXLAN device has UDP port {port}: find it by `ss -lunp sport = :{port}` and \
+         `ip -d link show type vxlan` and end it, or choose another Port in Backend, the same on all nodes"
+    )
 }
 
 /// A step after a lease changed is told with the lease; a repair is news of its own.

@@ -1,5 +1,6 @@
 //! Hosts and daemons come, go and die while pods talk.
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -293,6 +294,16 @@ fn plain_routes_carry(net_conf: &str) -> Result<()> {
     )?;
     eventually("the routes are back after a flap", FOLLOW, || a1.ping(&b1))?;
     Ok(())
+}
+
+pub(crate) fn a_taken_udp_port_is_named_and_waited_for() -> Result<()> {
+    let lab = lab()?;
+    let a = lab.host("a")?;
+    let other = a.run(|| UdpSocket::bind(("0.0.0.0", 8472)))??;
+    let mut daemon = a.start_flanneld(&["--ip-masq"])?;
+    daemon.wait_log("another program or VXLAN device has UDP port 8472")?;
+    drop(other);
+    daemon.wait_ready()
 }
 
 pub(crate) fn wrong_flags_are_refused_at_once() -> Result<()> {
