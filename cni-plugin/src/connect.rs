@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 use hostnet::netns::Netns;
-use hostnet::{Change, Link, LinkIndex, Neighbour, Netlink, sysctl};
+use hostnet::{Change, Link, LinkIndex, Neighbour, Netlink, Refused, sysctl};
 
 use ipnetwork::IpNetwork;
 
@@ -98,15 +98,12 @@ impl Connected {
         let pod = self.pod.insert(Netlink::open().map_err(Error::Netlink)?);
         announce(plan);
         // Asked for a link, recent kernels begin to send on it at once; otherwise the first packet might be lost.
-        if let Err(refusals) = pod.apply_and_link(changes, &plan.identity.ifname) {
-            // A pod with several networks may have such a route already; the first one wins, as with the reference plugins.
-            let expected = |refused: &hostnet::Refused| {
-                let change = changes.get(refused.index);
-                refused.is_exists() && matches!(change, Some(Change::AddRoute(_)))
-            };
-            if !refusals.iter().all(expected) {
-                return Err(Error::Refused(refusals));
-            }
+        if let Err(refusals) = pod.apply_and_link(changes, &plan.identity.ifname)
+            && !refusals
+                .iter()
+                .all(|refused| is_taken(refused, changes, &refusals))
+        {
+            return Err(Error::Refused(refusals));
         }
         // A pod that does not get the packets meant for it is no pod.
         let addresses = plan.addresses.iter().map(|pod| pod.address);
@@ -120,6 +117,21 @@ impl Connected {
         let patience = GATEWAY_PATIENCE.min(self.deadline.left()?);
         await_addresses(&mut self.host, plan.gateways(), patience).map(drop)
     }
+}
+
+/// Whether what was refused is a route that a pod with several networks has already; the first one wins, as with the reference
+/// plugins. So does the first way to a gateway: the kernel has no other for what is behind it (IPv6 only).
+fn is_taken(refused: &Refused, changes: &[Change], all: &[Refused]) -> bool {
+    let route = |refused: &Refused| match changes.get(refused.index) {
+        Some(Change::AddRoute(route)) => Some(route),
+        _ => None,
+    };
+    let leads_elsewhere = |gateway: IpAddr| {
+        let mut taken = all.iter().filter(|one| one.is_exists()).filter_map(route);
+        taken.any(|way| way.gateway.is_none() && way.destination == gateway.into())
+    };
+    route(refused)
+        .is_some_and(|route| refused.is_exists() || route.gateway.is_some_and(leads_elsewhere))
 }
 
 /// Attaches the pod. On an error nothing of the attachment is left, except a bridge that was made for it: others may use
@@ -263,7 +275,7 @@ fn make_pair(
             Ok(link) => return Ok(link),
             Err(refusals) => refusals,
         };
-        if !refusals.iter().any(hostnet::Refused::is_exists) {
+        if !refusals.iter().any(Refused::is_exists) {
             return Err(Error::Refused(refusals));
         }
         match host.link_by_name(&plan.host_name).map_err(Error::Netlink)? {

@@ -53,6 +53,7 @@ netns_tests::tests![
     a_bridged_pod_leaves_nothing,
     a_second_add_is_refused_and_harms_nothing,
     a_second_interface_is_another_attachment,
+    a_second_interface_shares_the_gateways_of_both_families,
     del_needs_no_netns,
     del_works_when_the_netns_is_dead,
     del_works_with_another_config,

@@ -8,7 +8,10 @@ use netns_tests::{Endpoint, Pod, Traffic, eventually};
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 
-use crate::scene::{self, Call, alone, both, bridge, host, ip_json, routed, used};
+use crate::scene::{
+    self, Call, DUAL_STACK_ENV, SUBNET_ENV, alone, both, bridge, give_subnet, host, ip_json,
+    routed, used,
+};
 
 fn leaves_nothing(plugin: &Value) -> Result<()> {
     let (_lab, host) = host()?;
@@ -67,7 +70,16 @@ pub(crate) fn a_second_add_is_refused_and_harms_nothing() -> Result<()> {
 }
 
 pub(crate) fn a_second_interface_is_another_attachment() -> Result<()> {
+    second_interface(SUBNET_ENV)
+}
+
+pub(crate) fn a_second_interface_shares_the_gateways_of_both_families() -> Result<()> {
+    second_interface(DUAL_STACK_ENV)
+}
+
+fn second_interface(subnets: &str) -> Result<()> {
     let (_lab, host) = host()?;
+    give_subnet(&host, subnets)?;
     for plugin in [routed(), bridge()] {
         let pod = host.pod_spec("web").create()?;
         let netns = pod.netns().display().to_string();
