@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::metrics::histogram::Histogram;
 
@@ -66,6 +66,7 @@ impl Health {
     }
 
     /// Notes an answer.
+    #[cfg(any(feature = "etcd", feature = "kube"))]
     pub(crate) fn answered(&self) {
         let mut answers = self.lock();
         answers.answered = Some(SystemTime::now());
@@ -73,13 +74,15 @@ impl Health {
     }
 
     /// Counts a request: what was asked for, in words that do not vary, whether it came to pass, and how long it took.
-    pub(crate) fn observe(&self, operation: &'static str, well: bool, took: Duration) {
+    #[cfg(any(feature = "etcd", feature = "kube"))]
+    pub(crate) fn observe(&self, operation: &'static str, well: bool, took: std::time::Duration) {
         let mut answers = self.lock();
         let requests = answers.requests.entry((operation, well)).or_default();
         requests.observe(took);
     }
 
     /// Notes a failure.
+    #[cfg(any(feature = "etcd", feature = "kube"))]
     pub(crate) fn failed(&self, reason: &str) {
         let mut answers = self.lock();
         answers.failed = Some((SystemTime::now(), reason.to_owned()));
@@ -91,7 +94,7 @@ impl Health {
     pub(crate) fn note<T>(
         &self,
         operation: &'static str,
-        took: Duration,
+        took: std::time::Duration,
         outcome: &Result<T, super::StoreError>,
     ) {
         self.observe(operation, outcome.is_ok(), took);
