@@ -77,6 +77,14 @@ pub fn side() -> Side {
     Side::Inside(arguments)
 }
 
+/// The same file or directory of the machine from here: inside, where a private directory hides it, by the way that is left.
+pub fn visible(path: &Path) -> PathBuf {
+    if is_inside() && !path.exists() {
+        return root::in_machine(path);
+    }
+    path.to_path_buf()
+}
+
 /// The command that runs this executable with `arguments` as the inner process of new namespaces.
 ///
 /// The thread that spawns it has to outlive it: the kernel sends the death signal when that thread ends.

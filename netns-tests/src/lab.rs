@@ -215,6 +215,15 @@ impl Lab {
             .map(drop)
     }
 
+    /// Gives the host's uplink and its end of the cable this MTU, as on an underlay of jumbo frames.
+    pub fn set_mtu(&self, host: &Host, mtu: u32) -> Result<()> {
+        let mtu = mtu.to_string();
+        for (place, link) in [(&self.underlay, host.name()), (host, "eth0")] {
+            place.exec(["ip", "link", "set", "dev", link, "mtu", &mtu])?;
+        }
+        Ok(())
+    }
+
     /// Puts a new network card with the same name, MAC and addresses in the place of the host's present one, which takes along
     /// everything that hung on it.
     pub fn replace_uplink(&self, host: &Host) -> Result<()> {

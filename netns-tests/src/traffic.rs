@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::endpoint::{Address, Endpoint};
 
@@ -82,6 +83,12 @@ pub trait Traffic: Endpoint + Sized {
     fn throughput(&self, to: &impl Endpoint, time: Duration) -> Result<f64> {
         throughput::measure(self, to, time)
             .with_context(|| format!("throughput from {} to {}", self.name(), to.name()))
+    }
+
+    /// What iperf3 reports when its client, with these options, is sent to `address`, behind which `to` is.
+    fn iperf3(&self, to: &impl Endpoint, address: IpAddr, options: &[&str]) -> Result<Value> {
+        throughput::report(self, to, address, options)
+            .with_context(|| format!("iperf3 from {} to {}", self.name(), to.name()))
     }
 }
 

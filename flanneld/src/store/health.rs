@@ -40,6 +40,7 @@ impl Health {
     }
 
     /// With what every lease's key begins with, in a store that has keys.
+    #[cfg(any(feature = "etcd", feature = "kube"))]
     pub(crate) fn below(mut self, subnets: &str) -> Self {
         self.subnets = Some(subnets.into());
         self

@@ -1,6 +1,7 @@
 //! Throughput measured by iperf3.
 
 use std::io::{BufRead, BufReader};
+use std::net::IpAddr;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -21,13 +22,24 @@ impl Drop for Server {
 }
 
 pub(super) fn measure(from: &impl Endpoint, to: &impl Endpoint, time: Duration) -> Result<f64> {
-    let address = to.address().to_string();
-    let _server = serve(to, &address)?;
     let seconds = time.as_secs().max(1).to_string();
-    let report = from.exec(["iperf3", "--client", &address, "--time", &seconds, "--json"])?;
-    let report: Value = serde_json::from_str(&report).context("iperf3 printed no JSON")?;
+    let report = report(from, to, to.address(), &["--time", &seconds])?;
     let received = report["end"]["sum_received"]["bits_per_second"].as_f64();
     received.with_context(|| format!("iperf3 measured nothing: {}", report["error"]))
+}
+
+/// All that iperf3 tells of one measurement.
+pub(super) fn report(
+    from: &impl Endpoint,
+    to: &impl Endpoint,
+    address: IpAddr,
+    options: &[&str],
+) -> Result<Value> {
+    let _server = serve(to, &to.address().to_string())?;
+    let address = address.to_string();
+    let client = ["iperf3", "--client", &address, "--json"];
+    let report = from.exec(client.iter().chain(options))?;
+    serde_json::from_str(&report).context("iperf3 printed no JSON")
 }
 
 fn serve(on: &impl Endpoint, address: &str) -> Result<Server> {

@@ -1,0 +1,208 @@
+//! What is measured between two places: streams, requests, connections, small datagrams.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use netns_tests::{Endpoint, Traffic};
+use serde_json::Value;
+
+/// Where the services of requests and connections listen.
+pub(super) const PORT: u16 = 7777;
+
+/// In `/proc/stat` (`USER_HZ`, the same on every Linux).
+const TICKS_A_SECOND: f64 = 100.0;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// TCP as fast as it goes.
+pub(super) struct Streamed {
+    pub(super) gigabits_per_second: f64,
+    pub(super) retransmits: f64,
+    /// Processor seconds of the whole machine, on both sides and in between.
+    pub(super) cpu_seconds_per_gigabyte: f64,
+}
+
+pub(super) fn stream(
+    from: &impl Traffic,
+    to: &impl Endpoint,
+    address: IpAddr,
+    streams: u32,
+    seconds: u32,
+) -> Result<Streamed> {
+    let (streams, seconds) = (streams.to_string(), seconds.to_string());
+    let before = busy()?;
+    let report = from.iperf3(to, address, &["--parallel", &streams, "--time", &seconds])?;
+    let spent = busy()? - before;
+    let end = &report["end"];
+    let bytes = number(end, &["sum_received", "bytes"])?;
+    Ok(Streamed {
+        gigabits_per_second: number(end, &["sum_received", "bits_per_second"])? / 1e9,
+        retransmits: number(end, &["sum_sent", "retransmits"])?,
+        cpu_seconds_per_gigabyte: spent / (bytes / 1e9),
+    })
+}
+
+/// Datagrams of 64 bytes as fast as one sender can; those that arrive, a second.
+pub(super) fn datagrams(
+    from: &impl Traffic,
+    to: &impl Endpoint,
+    address: IpAddr,
+    seconds: u32,
+) -> Result<f64> {
+    let seconds = seconds.to_string();
+    let options = [
+        "--udp",
+        "--bitrate",
+        "0",
+        "--length",
+        "64",
+        "--time",
+        &seconds,
+    ];
+    let report = from.iperf3(to, address, &options)?;
+    let sum = &report["end"]["sum"];
+    let arrived = number(sum, &["packets"])? - number(sum, &["lost_packets"])?;
+    Ok(arrived / number(sum, &["seconds"])?)
+}
+
+fn number(report: &Value, path: &[&str]) -> Result<f64> {
+    let value = path.iter().fold(report, |value, name| &value[name]);
+    value
+        .as_f64()
+        .with_context(|| format!("iperf3 did not tell {path:?}: {report}"))
+}
+
+/// Processor seconds that the machine has spent on anything.
+fn busy() -> Result<f64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let first = text.lines().next().context("/proc/stat is empty")?;
+    Ok(busy_ticks(first) / TICKS_A_SECOND)
+}
+
+/// All columns but idle and waiting; what guests use is in another one already.
+fn busy_ticks(line: &str) -> f64 {
+    let columns = line.split_whitespace().skip(1).take(8).enumerate();
+    columns
+        .filter(|(column, _)| ![3, 4].contains(column))
+        .filter_map(|(_, number)| number.parse::<f64>().ok())
+        .sum()
+}
+
+/// Round-trip times of one byte over one connection, in microseconds.
+pub(super) fn requests(
+    from: &impl Endpoint,
+    to: &impl Endpoint,
+    address: IpAddr,
+    time: Duration,
+) -> Result<Vec<f64>> {
+    serving(to, serve_requests, || {
+        from.run(|| {
+            let mut connection = connect(address)?;
+            let (start, mut times) = (Instant::now(), Vec::new());
+            while start.elapsed() < time {
+                let asked = Instant::now();
+                connection.write_all(b"?")?;
+                connection.read_exact(&mut [0])?;
+                times.push(asked.elapsed().as_secs_f64() * 1e6);
+            }
+            Ok(times)
+        })?
+    })
+}
+
+/// Connections a second, one after the other: opened, a byte there and a byte back, closed by the server.
+pub(super) fn connections(
+    from: &impl Endpoint,
+    to: &impl Endpoint,
+    address: IpAddr,
+    time: Duration,
+) -> Result<f64> {
+    serving(to, serve_connections, || {
+        from.run(|| {
+            let (start, mut number) = (Instant::now(), 0_u32);
+            while start.elapsed() < time {
+                let mut connection = connect(address)?;
+                connection.write_all(b"?")?;
+                let mut answer = Vec::new();
+                connection.read_to_end(&mut answer)?;
+                number += 1;
+            }
+            Ok(f64::from(number) / start.elapsed().as_secs_f64())
+        })?
+    })
+}
+
+fn connect(address: IpAddr) -> Result<TcpStream> {
+    let address = SocketAddr::new(address, PORT);
+    let connection = TcpStream::connect_timeout(&address, PATIENCE)
+        .with_context(|| format!("no connection to {address}"))?;
+    connection.set_nodelay(true)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    Ok(connection)
+}
+
+/// Does `work` while a thread serves on `to`.
+fn serving<T>(
+    to: &impl Endpoint,
+    serve: fn(&TcpListener, &AtomicBool) -> io::Result<()>,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let address = SocketAddr::new(to.address(), PORT);
+    let listener = to
+        .run(|| TcpListener::bind(address))?
+        .with_context(|| format!("{address} cannot be listened on"))?;
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let server = scope.spawn(|| serve(&listener, &over));
+        let outcome = work();
+        over.store(true, Ordering::Relaxed);
+        // It waits for one more; that end of the world can be reached from its own namespace only.
+        let last = to.run(|| TcpStream::connect(address));
+        drop(last);
+        let served = server.join().map_err(|_| anyhow!("the server panicked"))?;
+        let outcome = outcome?;
+        served?;
+        Ok(outcome)
+    })
+}
+
+fn serve_requests(listener: &TcpListener, over: &AtomicBool) -> io::Result<()> {
+    while let Some(mut connection) = next(listener, over)? {
+        while let Ok(1) = connection.read(&mut [0]) {
+            connection.write_all(b"!")?;
+        }
+    }
+    Ok(())
+}
+
+fn serve_connections(listener: &TcpListener, over: &AtomicBool) -> io::Result<()> {
+    while let Some(mut connection) = next(listener, over)? {
+        connection.read_exact(&mut [0])?;
+        connection.write_all(b"!")?;
+    }
+    Ok(())
+}
+
+fn next(listener: &TcpListener, over: &AtomicBool) -> io::Result<Option<TcpStream>> {
+    let (connection, _) = listener.accept()?;
+    if over.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    connection.set_nodelay(true)?;
+    Ok(Some(connection))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_and_waiting_are_not_busy() {
+        assert_eq!(busy_ticks("cpu  10 2 30 4000 500 6 7 8 9 0"), 63.0);
+    }
+}

@@ -1,0 +1,112 @@
+//! The user's side: starts the parts one after the other, draws the bar, writes what came of them.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use netns_tests::isolation;
+
+use crate::figure::Figure;
+use crate::goals;
+use crate::job::Job;
+use crate::machine::Machine;
+use crate::options::{Group, Options};
+use crate::plot;
+use crate::progress::{Bar, Told};
+use crate::report::{Measured, Report};
+use crate::table;
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    fs::create_dir_all(&options.out)
+        .with_context(|| format!("{} cannot be made", options.out.display()))?;
+    let machine = Machine::look()?;
+    let groups = options.groups();
+    let rounds = if options.quick {
+        2
+    } else {
+        options.rounds.into()
+    };
+    let jobs: Vec<(Group, Job)> = groups
+        .iter()
+        .flat_map(|&group| {
+            Job::of(group, options.quick, rounds)
+                .into_iter()
+                .map(move |job| (group, job))
+        })
+        .collect();
+    let bar = Bar::new(jobs.len());
+    let mut measured: Vec<Measured> = groups.iter().map(|&group| Measured::new(group)).collect();
+    for (part, (group, job)) in jobs.iter().enumerate() {
+        bar.show(part, &job.title(), 0.0, "");
+        let figures = measure(&bar, part, job).with_context(|| job.title())?;
+        if let Some(measured) = measured.iter_mut().find(|one| one.group == *group) {
+            measured.figures.extend(figures);
+        }
+    }
+    bar.finish();
+    for measured in measured {
+        write(options, &machine, measured)?;
+    }
+    println!("Results are in {}.", options.out.display());
+    Ok(())
+}
+
+/// Runs one part in its own namespaces.
+fn measure(bar: &Bar, part: usize, job: &Job) -> Result<Vec<Figure>> {
+    let mut command = isolation::command([serde_json::to_string(job)?])?;
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .context("the measuring process cannot be started")?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    // Read beside the other, else a talkative program would wait for ever.
+    let complaints = thread::spawn(move || {
+        let mut text = String::new();
+        stderr.map(|mut stderr| stderr.read_to_string(&mut text));
+        text
+    });
+    let mut figures = None;
+    for line in BufReader::new(stdout.context("no output")?).lines() {
+        match serde_json::from_str(&line?) {
+            Ok(Told::Progress(done, what)) => bar.show(part, &job.title(), done, &what),
+            Ok(Told::Figures(found)) => figures = Some(found),
+            // Something it started has spoken.
+            Err(_) => {}
+        }
+    }
+    let status = child.wait()?;
+    let complaints = complaints.join().unwrap_or_default();
+    match figures {
+        Some(figures) if status.success() => Ok(figures),
+        _ => bail!("ended with {status}\n{complaints}"),
+    }
+}
+
+fn write(options: &Options, machine: &Machine, measured: Measured) -> Result<()> {
+    let group = measured.group;
+    let report = Report::new(machine.clone(), options.quick, measured);
+    let file = |extension: &str| options.out.join(format!("{}.{extension}", group.name()));
+    let put = |path: std::path::PathBuf, text: &str| {
+        fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))
+    };
+    put(file("json"), &report.json()?)?;
+    let mut text = table::of(&report.rows);
+    text += &goals::text(&report.goals);
+    put(file("md"), &text)?;
+    for measure in group.plots() {
+        let name = measure.to_lowercase().replace(", ", "-").replace(' ', "-");
+        if let Some(svg) = plot::bars(measure, &report.rows) {
+            put(
+                options.out.join(format!("{}-{name}.svg", group.name())),
+                &svg,
+            )?;
+        }
+    }
+    println!("\n{}\n\n{text}", group.name());
+    Ok(())
+}
