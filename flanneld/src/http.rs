@@ -1,6 +1,6 @@
 //! What the daemon answers over HTTP: probes on `--healthz-port`, and the same with its report on the local socket.
 //!
-//! One table of pages for both ([`page`]); [`serve`] keeps connections within bounds; [`socket`] is the local one, [`client`] what asks
+//! One table of pages for both ([`page`]); `serve` keeps connections within bounds; [`socket`] is the local one, [`client`] what asks
 //! there.
 
 pub mod client;
