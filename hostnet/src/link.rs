@@ -58,20 +58,17 @@ pub struct Link {
 }
 
 impl Link {
-    pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
-        // struct ifinfomsg: family, padding, type (2), index (4), flags (4), change mask (4)
-        let header = payload.first_chunk::<16>()?;
-        let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..] = *header;
-        let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
-        let mut link = Self {
-            index: LinkIndex(u32::from_ne_bytes([i0, i1, i2, i3])),
-            name: String::new(),
+    /// A link of which nothing more is known: of no driver, switched off, on its own, everything else 0 or absent.
+    pub fn bare(index: LinkIndex, name: impl Into<String>) -> Self {
+        Self {
+            index,
+            name: name.into(),
             kind: None,
             mac: None,
             mtu: 0,
-            up: flags & IFF_UP != 0,
-            running: flags & IFF_RUNNING != 0,
-            loopback: flags & IFF_LOOPBACK != 0,
+            up: false,
+            running: false,
+            loopback: false,
             master: None,
             alias: None,
             group: 0,
@@ -80,6 +77,19 @@ impl Link {
             vxlan: None,
             hairpin: false,
             forwards_ipv4: None,
+        }
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
+        // struct ifinfomsg: family, padding, type (2), index (4), flags (4), change mask (4)
+        let header = payload.first_chunk::<16>()?;
+        let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..] = *header;
+        let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
+        let mut link = Self {
+            up: flags & IFF_UP != 0,
+            running: flags & IFF_RUNNING != 0,
+            loopback: flags & IFF_LOOPBACK != 0,
+            ..Self::bare(LinkIndex(u32::from_ne_bytes([i0, i1, i2, i3])), "")
         };
         for attribute in Attributes::new(payload.get(header.len()..)?) {
             link.take(&attribute);

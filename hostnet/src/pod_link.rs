@@ -239,22 +239,13 @@ mod tests {
 
     fn link(alias: Option<&str>, mac: Mac) -> Link {
         Link {
-            index: crate::LinkIndex(9),
-            name: "veth9".to_owned(),
             kind: Some("veth".to_owned()),
             mac: Some(mac),
             mtu: 1500,
             up: true,
             running: true,
-            loopback: false,
-            master: None,
             alias: alias.map(str::to_owned),
-            group: 0,
-            lower: None,
-            lower_netnsid: None,
-            vxlan: None,
-            hairpin: false,
-            forwards_ipv4: None,
+            ..Link::bare(crate::LinkIndex(9), "veth9")
         }
     }
 

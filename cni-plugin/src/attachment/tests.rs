@@ -38,22 +38,13 @@ fn plan(prefix: u8) -> Plan {
 
 fn bridge() -> Link {
     Link {
-        index: LinkIndex(3),
-        name: "cni0".to_owned(),
         kind: Some("bridge".to_owned()),
         mac: Some(Mac([2, 0, 0, 0, 0, 3])),
         mtu: 1450,
         up: true,
         running: true,
-        loopback: false,
-        master: None,
         alias: Some(BRIDGE_ALIAS.to_owned()),
-        group: 0,
-        lower: None,
-        lower_netnsid: None,
-        vxlan: None,
-        hairpin: false,
-        forwards_ipv4: None,
+        ..Link::bare(LinkIndex(3), "cni0")
     }
 }
 

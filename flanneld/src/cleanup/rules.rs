@@ -106,22 +106,12 @@ mod tests {
 
     fn device(vni: u32, address: &str) -> Leftover {
         let link = Link {
-            index: LinkIndex(vni + 100),
-            name: format!("flannel.{vni}"),
             kind: Some("vxlan".to_owned()),
-            mac: None,
             mtu: 1450,
             up: true,
             running: true,
-            loopback: false,
-            master: None,
-            alias: None,
-            group: 0,
-            lower: None,
-            lower_netnsid: None,
             vxlan: Some(Vxlan::new(vni)),
-            hairpin: false,
-            forwards_ipv4: None,
+            ..Link::bare(LinkIndex(vni + 100), format!("flannel.{vni}"))
         };
         Leftover {
             link,

@@ -4,22 +4,11 @@ use super::*;
 
 fn link(index: u32, name: &str) -> Link {
     Link {
-        index: LinkIndex(index),
-        name: name.to_owned(),
-        kind: None,
-        mac: None,
         mtu: 1500,
         up: true,
         running: true,
         loopback: name == "lo",
-        master: None,
-        alias: None,
-        group: 0,
-        lower: None,
-        lower_netnsid: None,
-        vxlan: None,
-        hairpin: false,
-        forwards_ipv4: None,
+        ..Link::bare(LinkIndex(index), name)
     }
 }
 

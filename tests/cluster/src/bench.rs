@@ -74,6 +74,27 @@ impl Bench {
         self.report.check(name, Outcome::Skipped(reason.to_owned()));
     }
 
+    /// Waits until there is no such namespace.
+    pub(crate) fn wait_gone(&mut self, namespace: &str, limit: Duration) -> Result<()> {
+        let what = format!("the namespace {namespace} is gone");
+        self.wait(&what, limit, |bench| {
+            let words = [
+                "get",
+                "namespace",
+                namespace,
+                "--ignore-not-found",
+                "-o",
+                "name",
+            ];
+            let left = bench.kubectl.run(&words)?;
+            Ok(if left.is_empty() {
+                Ok(())
+            } else {
+                Err("it is there".to_owned())
+            })
+        })
+    }
+
     /// Waits until this returns something. What it says meanwhile is progress, and the last of it belongs to the error.
     pub(crate) fn wait<T>(
         &mut self,

@@ -142,22 +142,7 @@ fn prepare(bench: &mut Bench) -> Result<()> {
             "--wait=false",
         ];
         bench.kubectl.run(&words)?;
-        bench.wait("the namespace is gone", Duration::from_secs(180), |bench| {
-            let words = [
-                "get",
-                "namespace",
-                NAMESPACE,
-                "--ignore-not-found",
-                "-o",
-                "name",
-            ];
-            let left = bench.kubectl.run(&words)?;
-            Ok(if left.is_empty() {
-                Ok(())
-            } else {
-                Err("it is not".to_owned())
-            })
-        })
+        bench.wait_gone(NAMESPACE, Duration::from_secs(180))
     };
     // Of a run that was killed.
     remove(bench)?;

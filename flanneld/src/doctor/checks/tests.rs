@@ -21,22 +21,10 @@ const TUNNEL: LinkIndex = LinkIndex(3);
 
 fn link(index: LinkIndex, name: &str) -> Link {
     Link {
-        index,
-        name: name.to_owned(),
-        kind: None,
-        mac: None,
         mtu: 1500,
         up: true,
         running: true,
-        loopback: false,
-        master: None,
-        alias: None,
-        group: 0,
-        lower: None,
-        lower_netnsid: None,
-        vxlan: None,
-        hairpin: false,
-        forwards_ipv4: None,
+        ..Link::bare(index, name)
     }
 }
 

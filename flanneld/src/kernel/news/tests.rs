@@ -45,22 +45,11 @@ fn stage() -> (Desired, Observed) {
         ..Desired::default()
     };
     let link = Link {
-        index: DEVICE,
-        name: name.clone(),
         kind: Some("vxlan".to_owned()),
-        mac: None,
         mtu: 1450,
         up: true,
         running: true,
-        loopback: false,
-        master: None,
-        alias: None,
-        group: 0,
-        lower: None,
-        lower_netnsid: None,
-        vxlan: None,
-        hairpin: false,
-        forwards_ipv4: None,
+        ..Link::bare(DEVICE, &name)
     };
     let found = ObservedDevice {
         link,

@@ -194,22 +194,13 @@ impl Model {
         }
         self.next_index += 1;
         let link = Link {
-            index: LinkIndex(100 + self.next_index),
-            name: new.name.clone(),
             kind: Some("vxlan".to_owned()),
             mac: new.mac,
             mtu: new.mtu.unwrap_or(1450),
             up: new.up,
             running: new.up,
-            loopback: false,
-            master: None,
-            alias: None,
-            group: 0,
-            lower: None,
-            lower_netnsid: None,
             vxlan: Some(vxlan),
-            hairpin: false,
-            forwards_ipv4: None,
+            ..Link::bare(LinkIndex(100 + self.next_index), &new.name)
         };
         let device = ObservedDevice {
             link,

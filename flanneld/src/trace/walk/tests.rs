@@ -28,22 +28,10 @@ fn ip(text: &str) -> IpAddr {
 
 fn link(index: LinkIndex, name: &str, mtu: u32) -> Link {
     Link {
-        index,
-        name: name.to_owned(),
-        kind: None,
-        mac: None,
         mtu,
         up: true,
         running: true,
-        loopback: false,
-        master: None,
-        alias: None,
-        group: 0,
-        lower: None,
-        lower_netnsid: None,
-        vxlan: None,
-        hairpin: false,
-        forwards_ipv4: None,
+        ..Link::bare(index, name)
     }
 }
 

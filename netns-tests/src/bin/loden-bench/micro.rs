@@ -202,24 +202,16 @@ fn observed(wanted: &Desired) -> Result<Observed> {
 
 fn link(name: &str, device: &Device) -> Link {
     Link {
-        index: DEVICE,
-        name: name.to_owned(),
         kind: Some("vxlan".to_owned()),
         mac: Some(device.mac),
         mtu: device.mtu,
         up: true,
         running: true,
-        loopback: false,
-        master: None,
-        alias: None,
-        group: 0,
         lower: device.vxlan.lower,
-        lower_netnsid: None,
         vxlan: Some(Vxlan {
             port: 8472,
             ..device.vxlan.clone()
         }),
-        hairpin: false,
-        forwards_ipv4: None,
+        ..Link::bare(DEVICE, name)
     }
 }

@@ -70,22 +70,7 @@ fn stop(bench: &mut Bench) -> Result<()> {
         .kubectl
         .output(&words, Some(&text))?
         .ok("kubectl delete")?;
-    bench.wait("the daemons are gone", Duration::from_secs(120), |bench| {
-        let words = [
-            "get",
-            "namespace",
-            NAMESPACE,
-            "--ignore-not-found",
-            "-o",
-            "name",
-        ];
-        let left = bench.kubectl.run(&words)?;
-        Ok(if left.is_empty() {
-            Ok(())
-        } else {
-            Err("the namespace is there".to_owned())
-        })
-    })
+    bench.wait_gone(NAMESPACE, Duration::from_secs(120))
 }
 
 /// What docs/kubernetes.md says of what is left on the nodes.
