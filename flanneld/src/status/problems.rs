@@ -19,7 +19,10 @@ pub(super) fn of(report: &Report) -> Vec<String> {
         && store.healthy == Some(false)
     {
         let trouble = store.trouble.as_deref().unwrap_or("it does not answer");
-        problems.push(format!("the store is in trouble: {trouble}"));
+        // What nothing can be done without is the reason for not being ready, too.
+        if !problems.iter().any(|problem| problem.contains(trouble)) {
+            problems.push(format!("the store is in trouble: {trouble}"));
+        }
     }
     if let Some(trouble) = report
         .node

@@ -39,7 +39,7 @@ fn stuck(silence: Duration) -> Result<(), String> {
 /// The sentence.
 pub fn ready(facts: &Facts, now: Instant) -> Result<(), String> {
     let Some(own) = &facts.own else {
-        return Err("flanneld is not ready yet: it has no lease".to_owned());
+        return Err(waits(facts));
     };
     if let Some(reason) = &own.lost {
         return Err(format!("the lease is lost: {reason}"));
@@ -66,6 +66,18 @@ pub fn ready(facts: &Facts, now: Instant) -> Result<(), String> {
         return Err(format!("there is no uplink: {trouble}"));
     }
     in_line(facts, now)
+}
+
+/// Why there is no lease yet. The tunnel's device is made before there is one, so the kernel may be what holds it up.
+fn waits(facts: &Facts) -> String {
+    let kernel = facts.kernel.as_ref();
+    let why = kernel
+        .and_then(|kernel| kernel.state.trouble.clone())
+        .or_else(|| facts.store.answers().waits);
+    match why {
+        Some(why) => format!("flanneld is not ready yet, it has no lease: {why}"),
+        None => "flanneld is not ready yet: it has no lease".to_owned(),
+    }
 }
 
 fn in_line(facts: &Facts, now: Instant) -> Result<(), String> {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::Health;
+
 /// At most this many different texts of one trouble are remembered (and said).
 const TEXTS: usize = 16;
 
@@ -66,6 +68,7 @@ pub(crate) struct Trouble {
     task: &'static str,
     since: Option<Instant>,
     said: BTreeSet<String>,
+    shown: Option<Health>,
 }
 
 impl Trouble {
@@ -75,7 +78,14 @@ impl Trouble {
             task,
             since: None,
             said: BTreeSet::new(),
+            shown: None,
         }
+    }
+
+    /// Shows its text there too as long as it lasts, for reports: a line in the log is hard to find hours later.
+    pub(crate) fn shown_in(mut self, health: Health) -> Self {
+        self.shown = Some(health);
+        self
     }
 
     /// Whether it has begun and is not over.
@@ -87,6 +97,7 @@ impl Trouble {
     /// Notes a failed try. True if its text is new and was therefore logged.
     pub(crate) fn report(&mut self, reason: &str) -> bool {
         self.since.get_or_insert_with(Instant::now);
+        self.show(Some(format!("{}: {reason}", self.task)));
         if self.said.len() >= TEXTS || !self.said.insert(reason.to_owned()) {
             return false;
         }
@@ -100,9 +111,16 @@ impl Trouble {
             return false;
         };
         self.said.clear();
+        self.show(None);
         let seconds = since.elapsed().as_secs();
         info!("{}: works again after {seconds} s", self.task);
         true
+    }
+
+    fn show(&self, text: Option<String>) {
+        if let Some(health) = &self.shown {
+            health.waits(text);
+        }
     }
 }
 
@@ -111,6 +129,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_is_waited_for_is_shown_until_it_is_over() {
+        let health = Health::new("kubernetes", Vec::new());
+        let mut trouble = Trouble::new("acquiring a lease").shown_in(health.clone());
+        for reason in ["no subnet yet", "no Node", "no subnet yet"] {
+            trouble.report(reason);
+            assert_eq!(
+                health.answers().waits,
+                Some(format!("acquiring a lease: {reason}"))
+            );
+        }
+        assert!(trouble.over());
+        assert_eq!(health.answers().waits, None);
+    }
 
     proptest! {
         #[test]

@@ -24,6 +24,8 @@ pub struct Answers {
     pub failed: Option<(SystemTime, String)>,
     /// Whether the last request failed.
     pub failing: bool,
+    /// What is waited for before there is a lease, and what to do about it: a sentence.
+    pub waits: Option<String>,
     /// How long requests took, by what was asked for and whether it came to pass.
     pub requests: BTreeMap<(&'static str, bool), Histogram>,
 }
@@ -64,6 +66,11 @@ impl Health {
     /// What came of the requests so far.
     pub fn answers(&self) -> Answers {
         self.lock().clone()
+    }
+
+    /// Notes what is waited for, or that it is over.
+    pub(crate) fn waits(&self, reason: Option<String>) {
+        self.lock().waits = reason;
     }
 
     /// Notes an answer.

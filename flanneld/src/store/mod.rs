@@ -282,7 +282,7 @@ pub async fn wait_for_lease<S: LeaseStore>(
     record: &LeaseRecord,
     previous: Option<&Subnets>,
 ) -> Result<OwnLease, StoreError> {
-    let mut patience = Patience::new();
+    let mut patience = Patience::new().shown_in(store.health());
     loop {
         match store.acquire(conf, record, previous).await {
             Ok(own) => {
@@ -308,6 +308,12 @@ impl Patience {
             backoff: Backoff::new(ACQUIRE_RETRY.0, ACQUIRE_RETRY.1),
             trouble: Trouble::new("acquiring a lease"),
         }
+    }
+
+    /// Shows what is waited for there too.
+    fn shown_in(mut self, health: Health) -> Self {
+        self.trouble = self.trouble.shown_in(health);
+        self
     }
 
     /// A try has failed: the delay to wait before the next, or the error if it does not pass by waiting.

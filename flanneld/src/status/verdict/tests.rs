@@ -48,6 +48,23 @@ fn a_node_becomes_ready_step_by_step() {
 }
 
 #[test]
+fn a_node_without_a_lease_says_what_it_waits_for() {
+    let health = Health::new("kubernetes", Vec::new());
+    let board = Board::new(health.clone());
+    let now = Instant::now();
+    health.waits(Some("the Node has no podCIDR; give it one".to_owned()));
+    assert_eq!(
+        reason(&board, now),
+        "flanneld is not ready yet, it has no lease: the Node has no podCIDR; give it one"
+    );
+    health.waits(None);
+    assert_eq!(
+        reason(&board, now),
+        "flanneld is not ready yet: it has no lease"
+    );
+}
+
+#[test]
 fn a_store_that_is_away_costs_nothing_until_the_lease_ends() {
     let board = well();
     let reason_given = "etcd does not answer".to_owned();

@@ -87,7 +87,7 @@ impl LeaseStore for EtcdStore {
     async fn net_conf(&self) -> Result<NetConf, StoreError> {
         let first = self.leases.port.connection.config().timing.retry_first;
         let mut backoff = Backoff::new(first, CONFIG_RETRY);
-        let mut trouble = Trouble::new("reading the network configuration");
+        let mut trouble = Trouble::new("reading the network configuration").shown_in(self.health());
         loop {
             match self.read_net_conf().await {
                 Ok(conf) => {

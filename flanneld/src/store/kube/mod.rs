@@ -114,7 +114,8 @@ impl KubeStore {
     async fn start(&self, conf: NetConf) -> Result<Running, StoreError> {
         let client = self.config.access.client().await?;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        let mut trouble = Trouble::new("finding out which Node this is");
+        let mut trouble =
+            Trouble::new("finding out which Node this is").shown_in(self.health.clone());
         let node = loop {
             match self.config.access.node.resolve(&client).await {
                 Ok(node) => break node,
@@ -159,7 +160,7 @@ impl KubeStore {
     /// Waits until our Node has been seen. In a large cluster it is there long before the list of all.
     async fn see_own(&self, follower: &Follower, shared: &Shared) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        let mut trouble = Trouble::new("reading our Node");
+        let mut trouble = Trouble::new("reading our Node").shown_in(self.health.clone());
         loop {
             let reason = match follower.read_own(shared).await {
                 Ok(()) if *shared.own.borrow() != Own::Absent => break,
@@ -212,7 +213,8 @@ impl LeaseStore for KubeStore {
 
     async fn net_conf(&self) -> Result<NetConf, StoreError> {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        let mut trouble = Trouble::new("reading the network configuration");
+        let mut trouble =
+            Trouble::new("reading the network configuration").shown_in(self.health.clone());
         loop {
             match self.read_net_conf() {
                 Ok(conf) => {
