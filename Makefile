@@ -78,7 +78,7 @@ soak: needs ## what takes long: ten thousand kills, ten minutes of chaos, millio
 # IMAGE2, NODE_EXEC and the other variables: docs/testing.md. They reach the runner through the environment.
 .PHONY: cluster-test
 cluster-test: ## on a Kubernetes cluster of yours: KUBECONFIG=… IMAGE=… (NODE_EXEC=… and more: docs/testing.md)
-	$(CARGO) build -p loden-cluster-test
+	@$(CARGO) build -p loden-cluster-test
 	@$(TARGET)/debug/loden-cluster-test $(ARGS)
 
 .PHONY: lint lint-format lint-clippy lint-docs lint-links

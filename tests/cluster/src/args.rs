@@ -99,6 +99,14 @@ pub(crate) struct Args {
     /// Pods of each round of churn
     #[arg(long, env = "PODS", value_name = "N", default_value_t = 200)]
     pub(crate) pods: usize,
+    /// Where containerd tells its metrics to programs on its node; none is needed
+    #[arg(
+        long,
+        env = "CONTAINERD_METRICS",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:1338/v1/metrics"
+    )]
+    pub(crate) containerd_metrics: String,
     /// Deadlines are so many times as long, for slow machines
     #[arg(long, env = "PATIENCE", value_name = "N", default_value_t = 1)]
     pub(crate) patience: u32,

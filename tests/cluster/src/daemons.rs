@@ -18,6 +18,12 @@ pub(crate) fn container(pod: &Value) -> Option<&str> {
         .map(|(_, id)| id)
 }
 
+/// Whether the kubelet waits before it starts a pod's container again, as it does after a few ends.
+pub(crate) fn waits(pod: &Value) -> bool {
+    let pointer = "/status/containerStatuses/0/state/waiting/reason";
+    text(pod, pointer) == "CrashLoopBackOff"
+}
+
 /// Kills what runs in a container, found by the name of its control group: that is how runtimes name it.
 pub(crate) fn kill_script(container: &str) -> String {
     format!(
@@ -86,6 +92,23 @@ impl Bench {
         ];
         self.kubectl.run(&words)?;
         self.daemons_ready(120)
+    }
+
+    /// The same, but only for those that their kubelet has made to wait, and without waiting for the new ones.
+    pub(crate) fn renew_waiting_daemons(&self) -> Result<()> {
+        for pod in self.daemons()?.iter().filter(|pod| waits(pod)) {
+            let name = text(pod, "/metadata/name");
+            self.kubectl.run(&[
+                "delete",
+                "pod",
+                "-n",
+                NAMESPACE,
+                name,
+                "--ignore-not-found",
+                "--wait=false",
+            ])?;
+        }
+        Ok(())
     }
 
     /// Whether commands can be run on nodes as root; if not, these checks are skipped.

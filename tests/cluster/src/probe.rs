@@ -98,16 +98,18 @@ impl Bench {
         let script = script(probes, TRIES);
         let (from, said) = match place {
             Place::Pod(pod) => (pod.as_str(), self.in_pod(pod, &script)?),
-            Place::Outside => {
-                let template = self.args.hooks.outside_exec.as_deref();
-                let mut words = command::fill(template.context("no OUTSIDE_EXEC")?, &[]);
-                words.extend(["sh".to_owned(), "-c".to_owned(), script]);
-                let output = command::run(&words, None, self.limit(120))?;
-                ("outside", output.ok("outside")?)
-            }
+            Place::Outside => ("outside", self.outside(&script)?.ok("outside")?),
         };
         results.read(from, probes, &said);
         Ok(())
+    }
+
+    /// Runs a script on a machine outside the cluster.
+    pub(crate) fn outside(&self, script: &str) -> Result<command::Output> {
+        let template = self.args.hooks.outside_exec.as_deref();
+        let mut words = command::fill(template.context("no OUTSIDE_EXEC")?, &[]);
+        words.extend(["sh", "-c", script].map(str::to_owned));
+        command::run(&words, None, self.limit(120))
     }
 
     /// Tells each kind as a check.

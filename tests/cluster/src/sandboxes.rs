@@ -8,6 +8,10 @@ use crate::bench::Bench;
 use crate::command;
 use crate::report::percentile;
 
+mod network;
+
+pub(crate) use network::Times;
+
 /// Seconds that each sandbox took whose making is in this part of a log of containerd's.
 fn durations(log: &str, prefix: &str) -> Vec<f64> {
     let mut begun: BTreeMap<&str, f64> = BTreeMap::new();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::bench::{Bench, NAMESPACE};
 use crate::kubectl::text;
+use crate::sandboxes::Times;
 use crate::{interrupt, sandboxes};
 
 mod reference;
@@ -54,6 +55,7 @@ fn deployment(bench: &Bench, nodes: &[String]) -> Value {
 
 fn rounds(bench: &mut Bench, name: &str, kills: bool) -> Result<()> {
     let since = bench.log_ends().ok();
+    let counted = bench.network_times();
     let (mut up, mut down, mut killed) = (Vec::new(), Vec::new(), 0);
     let mut last = Instant::now();
     for round in 1..=ROUNDS {
@@ -61,6 +63,7 @@ fn rounds(bench: &mut Bench, name: &str, kills: bool) -> Result<()> {
             if kills && last.elapsed() > KILLS {
                 last = Instant::now();
                 killed += bench.kill_daemons()?;
+                bench.renew_waiting_daemons()?;
             }
             Ok(())
         };
@@ -104,6 +107,20 @@ fn rounds(bench: &mut Bench, name: &str, kills: bool) -> Result<()> {
                 .figure(&format!("{name}: sandboxes"), sandboxes::told(&times));
         }
         None => bench.skip(&format!("{name}: sandbox times"), "no CONTAINERD_LOG"),
+    }
+    match counted {
+        Ok(since) => {
+            let mut times = Times::default();
+            bench.add_network_times(&mut times, &since)?;
+            bench.report.figure(
+                &format!("{name}: the network of sandboxes, by containerd's metrics"),
+                times.told(),
+            );
+        }
+        Err(error) => bench.skip(
+            &format!("{name}: the network of sandboxes, by containerd's metrics"),
+            &format!("{error:#}"),
+        ),
     }
     Ok(())
 }

@@ -11,6 +11,10 @@ use crate::kubectl::text;
 use crate::manifest::{self, CONFIG_MAP, DAEMON_SET};
 use crate::workload;
 
+mod places;
+
+use places::Place;
+
 /// A port for VXLAN that something else has.
 const TAKEN: u16 = 18472;
 
@@ -20,12 +24,14 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
         bench,
         "Network is not the cluster's",
         &["outside", "Network"],
+        Place::Status,
         |bench| net_conf(bench, |config| config["Network"] = json!("198.18.0.0/16")),
     )?;
     one(
         bench,
         "a right is missing: patch of nodes/status",
-        &["orbidden"],
+        &["orbidden", "ClusterRole"],
+        Place::Status,
         |bench| {
             role(bench, "nodes/status")?;
             // What is right already is not written again.
@@ -40,14 +46,22 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     one(
         bench,
         "a right is missing: list of nodes",
-        &["orbidden"],
+        &["orbidden", "ClusterRole"],
+        Place::Status,
         |bench| role(bench, "nodes"),
     )?;
-    one(bench, "UDP port taken", &["in use"], port_taken)?;
+    one(
+        bench,
+        "UDP port taken",
+        &["in use", "choose another Port"],
+        Place::Status,
+        port_taken,
+    )?;
     one(
         bench,
         "--iface that does not exist",
         &["nosuch0"],
+        Place::Pod,
         |bench| {
             let mut set = keep(bench, "daemonset", DAEMON_SET)?;
             let args = set["spec"]["template"]["spec"]["containers"][0]["args"].as_array_mut();
@@ -61,6 +75,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
         "the CNI program removed",
         "the CNI program of another version",
         "subnet.env missing",
+        "subnet.env missing, and no daemon",
         "disk full under the state directory",
     ];
     if bench.has_node_exec(&checks)? {
@@ -69,11 +84,12 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Makes a mistake that a daemon notices when it starts, and looks for a line with these words in a daemon's log.
+/// Makes a mistake that a daemon notices when it starts, and looks for a line with these words in a daemon's log and in one more place.
 fn one(
     bench: &mut Bench,
     name: &str,
     words: &[&str],
+    place: Place,
     make: impl FnOnce(&mut Bench) -> Result<()>,
 ) -> Result<()> {
     let mark = bench.mark();
@@ -105,6 +121,7 @@ fn one(
         )
     });
     bench.check_said(name, said)?;
+    place.check(bench, &node, name, words)?;
     bench.put_back(mark);
     Ok(())
 }
@@ -161,6 +178,7 @@ fn on_a_node(bench: &mut Bench) -> Result<()> {
         bench,
         "another conflist sorts before ours",
         &["00-loden-cluster-test.conflist"],
+        Place::Log,
         |bench| {
             change(
                 bench,
@@ -194,6 +212,7 @@ cat >/dev/null; echo "{\"cniVersion\": \"0.3.1\", \"supportedVersions\": [\"0.3.
         &back,
     )?;
     subnet_file(bench, &node)?;
+    places::no_subnet_file(bench, &node)?;
     // What the CNI program keeps is on a file system of its own, without a free byte.
     let make = "mount -t tmpfs -o size=64k full /run/loden && cat /dev/zero > /run/loden/full 2>/dev/null; true";
     let name = "disk full under the state directory";

@@ -71,6 +71,19 @@ fn by_hand(bench: &mut Bench) -> Result<()> {
     rejoin(bench, &node)?;
     let said = says(bench, &node, "podCIDR");
     bench.check_said("a node without podCIDR", said)?;
+    let status = bench.wait(
+        "flanneld status says so",
+        Duration::from_secs(60),
+        |bench| {
+            let said = bench.status_of(&node)?;
+            Ok(if said.contains("podCIDR") {
+                Ok(said)
+            } else {
+                Err(said)
+            })
+        },
+    );
+    bench.check_said("a node without podCIDR, flanneld status", status)?;
     give(bench, &node, &[OUTSIDE.to_owned()])?;
     let said = says(bench, &node, "outside");
     bench.check_said("a podCIDR outside Network", said)?;
@@ -275,15 +288,8 @@ fn says(bench: &mut Bench, node: &str, word: &str) -> Result<String> {
 impl Bench {
     /// The end of the log of a node's flanneld.
     pub(crate) fn log_of(&self, node: &str) -> Result<String> {
-        let pods = self.daemons()?;
-        let pod = pods
-            .iter()
-            .find(|pod| {
-                text(pod, "/spec/nodeName") == node
-                    && text(pod, "/metadata/deletionTimestamp").is_empty()
-            })
-            .with_context(|| format!("no pod of the DaemonSet on {node}"))?;
-        let name = text(pod, "/metadata/name");
+        let pod = self.daemon_of(node)?;
+        let name = text(&pod, "/metadata/name");
         self.kubectl.run(&[
             "logs",
             "-n",

@@ -174,17 +174,13 @@ fn kills(bench: &mut Bench) -> Result<()> {
         bench
             .report
             .progress(&format!("flanneld was killed {killed} times"));
-        let waits = |pod: &Value| {
-            let pointer = "/status/containerStatuses/0/state/waiting/reason";
-            text(pod, pointer) == "CrashLoopBackOff"
-        };
-        if bench.daemons()?.iter().any(waits) {
+        if bench.daemons()?.iter().any(daemons::waits) {
             bench.renew_daemons()?;
         }
         bench.wait("flanneld runs", Duration::from_secs(60), |bench| {
             let pods = bench.daemons()?;
             let runs = pods.iter().any(|pod| daemons::container(pod).is_some());
-            Ok(if runs || pods.iter().any(waits) {
+            Ok(if runs || pods.iter().any(daemons::waits) {
                 Ok(())
             } else {
                 Err("nowhere".to_owned())

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::bench::Bench;
 use crate::kubectl::text;
 use crate::probe::{Place, Results};
-use crate::workload::{POD_PORT, host_name, pod, service};
+use crate::workload::{self, POD_PORT, host_name, pod, service};
 
 mod attempts;
 mod datagrams;
@@ -17,6 +17,10 @@ mod datagrams;
 struct Scene {
     /// The pod of each node, in the nodes' order.
     pods: Vec<Value>,
+    /// Another one on the first node.
+    beside: Value,
+    /// Where pods find the API server, which is outside the pod network.
+    api: String,
     /// Services by name.
     services: Vec<Value>,
     /// Whether names can be asked for.
@@ -61,8 +65,18 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
         .concat();
         bench.probe(&Place::Pod(host_name(&node.name)), &from_host, &mut results)?;
     }
+    let from_beside = [
+        attempts::every(bench, &scene)?,
+        attempts::of_beside(bench, &scene),
+    ]
+    .concat();
+    bench.probe(&Place::Pod(BESIDE.to_owned()), &from_beside, &mut results)?;
     if bench.args.hooks.outside_exec.is_some() {
-        let probes = attempts::of_outside(bench, &scene)?;
+        let datagrams = bench.outside("command -v nc")?.success;
+        if !datagrams {
+            bench.skip("hostPort by UDP from outside", "there is no nc outside");
+        }
+        let probes = attempts::of_outside(bench, &scene, datagrams)?;
         bench.probe(&Place::Outside, &probes, &mut results)?;
     } else {
         bench.skip(
@@ -79,6 +93,9 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     }
     datagrams::run(bench)
 }
+
+/// The other pod on the first node.
+const BESIDE: &str = "beside";
 
 fn name_of(bench: &Bench, i: usize) -> String {
     format!("pod-{}", bench.nodes[i].name)
@@ -111,7 +128,10 @@ fn build(bench: &mut Bench) -> Result<Scene> {
         ),
     ]);
     let host_ports = bench.manifest.text.contains("portmap");
+    let labels = json!({"app": "beside"});
+    objects.push(pod(&bench.args, BESIDE, &nodes[0].name, labels));
     let mut names: Vec<String> = (0..nodes.len()).map(|i| name_of(bench, i)).collect();
+    names.push(BESIDE.to_owned());
     if host_ports {
         objects.extend(with_host_ports(bench));
         names.extend(["port", "port-node", "port-loopback"].map(str::to_owned));
@@ -122,9 +142,15 @@ fn build(bench: &mut Bench) -> Result<Scene> {
         bench.delete(&["pods", "-l", "app"])
     });
     let mut pods = bench.ready(&names, 180)?;
-    pods.truncate(nodes.len());
+    pods.truncate(nodes.len() + 1);
+    let beside = pods.pop().context("no pods")?;
+    let api = bench
+        .kubectl
+        .json(&["get", "service", "-n", "default", "kubernetes"])?;
     Ok(Scene {
         pods,
+        beside,
+        api: workload::addresses(&api).concat(),
         services: bench.ours(&["services"])?,
         dns: dns(bench)?,
         host_ports,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{deployment, gone, running, scale};
 use crate::bench::Bench;
-use crate::sandboxes;
+use crate::sandboxes::{self, Times};
 
 /// Where Debian's package has them, and most images of nodes.
 const DIRECTORIES: &str = "/usr/lib/cni /opt/cni/bin";
@@ -18,10 +18,10 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
     if !bench.has_node_exec(&[name])? {
         return Ok(());
     }
-    let Ok(since) = bench.log_ends() else {
+    if bench.args.hooks.containerd_log.is_none() {
         bench.skip(name, "no CONTAINERD_LOG");
         return Ok(());
-    };
+    }
     let node = bench.nodes[0].name.clone();
     // Names of our own, so that neither ours nor anybody's programs are in the way.
     let copy = format!(
@@ -43,43 +43,66 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
         bench.on_node(&at, &remove)?.ok("NODE_EXEC").map(drop)
     });
     let pods = bench.args.pods;
-    bench.args.pods = pods.div_ceil(bench.nodes.len());
-    let result = both(bench, &node, &since);
+    // Two turns of each.
+    bench.args.pods = pods.div_ceil(2 * bench.nodes.len());
+    let result = in_turn(bench, &node);
     bench.args.pods = pods;
     result
 }
 
-fn both(bench: &mut Bench, node: &str, since: &[usize]) -> Result<()> {
+/// What was measured of one conflist.
+#[derive(Default)]
+struct Measured {
+    sandboxes: Vec<f64>,
+    network: Times,
+}
+
+/// Ours, theirs, theirs, ours: what the machine does meanwhile, and what a turn leaves for the next, concerns both.
+fn in_turn(bench: &mut Bench, node: &str) -> Result<()> {
     let only = deployment(bench, &[node.to_owned()]);
     bench.kubectl.apply(vec![only])?;
-    let ours = times(bench, since)?;
+    let (mut ours, mut theirs) = (Measured::default(), Measured::default());
+    turn(bench, &mut ours)?;
     let write = format!("printf %s '{}' > {CONFLIST}", conflist());
     bench.on_node(node, &write)?.ok("NODE_EXEC")?;
-    let since = bench.log_ends()?;
-    let theirs = times(bench, &since);
-    bench
-        .on_node(node, &format!("rm {CONFLIST}"))?
-        .ok("NODE_EXEC")?;
+    let result = turn(bench, &mut theirs).and_then(|()| turn(bench, &mut theirs));
+    let remove = format!("rm {CONFLIST}");
+    bench.on_node(node, &remove)?.ok("NODE_EXEC")?;
+    result?;
+    turn(bench, &mut ours)?;
     let pods = bench.args.pods;
-    bench.report.figure(
-        &format!("{pods} pods at once on {node}, sandboxes with Loden"),
-        ours,
-    );
-    bench.report.figure(
-        "the same with the reference's bridge, host-local and portmap",
-        theirs?,
-    );
+    let whose = [
+        ("Loden", ours),
+        ("the reference's bridge, host-local and portmap", theirs),
+    ];
+    for (whose, measured) in whose {
+        let name = format!("twice {pods} pods at once on {node} with {whose}");
+        bench.report.figure(
+            &format!("{name}, sandboxes"),
+            sandboxes::told(&measured.sandboxes),
+        );
+        bench
+            .report
+            .figure(&format!("{name}, their network"), measured.network.told());
+    }
     Ok(())
 }
 
-fn times(bench: &mut Bench, since: &[usize]) -> Result<String> {
+fn turn(bench: &mut Bench, measured: &mut Measured) -> Result<()> {
+    let since = bench.log_ends()?;
+    let counted = bench.network_times();
     let pods = bench.args.pods;
     scale(bench, pods)?;
     running(bench, &mut |_| Ok(()))?;
+    measured
+        .sandboxes
+        .extend(bench.sandboxes(&since, "churn-")?);
+    // Without metrics there are the times of the log.
+    if let Ok(counted) = counted {
+        bench.add_network_times(&mut measured.network, &counted)?;
+    }
     scale(bench, 0)?;
-    gone(bench, &mut || Ok(()))?;
-    let text = sandboxes::told(&bench.sandboxes(since, "churn-")?);
-    Ok(text)
+    gone(bench, &mut || Ok(()))
 }
 
 fn conflist() -> Value {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Scene, name_of};
+use super::{BESIDE, Scene, name_of};
 use crate::bench::{Bench, NAMESPACE};
 use crate::kubectl::text;
 use crate::probe::Probe;
@@ -27,6 +27,15 @@ pub(super) fn every(bench: &Bench, scene: &Scene) -> Result<Vec<Probe>> {
                 name_of(bench, i),
             ));
         }
+    }
+    for address in addresses(&scene.beside) {
+        probes.push(Probe::http(
+            "to every pod",
+            &address,
+            POD_PORT,
+            "hostname",
+            BESIDE,
+        ));
     }
     for node in &bench.nodes {
         for address in node.addresses() {
@@ -149,11 +158,43 @@ pub(super) fn of_pod(bench: &Bench, scene: &Scene, i: usize) -> Result<Vec<Probe
             ));
         }
     }
+    // It is on a machine that knows no pods.
+    let api = format!(
+        "curl -gksS -m 5 -o /dev/null -w '%{{http_code}}' https://{}/version",
+        scene.api
+    );
+    probes.push(Probe::new(
+        "to the API server by its Service",
+        api,
+        "[1-5][0-9][0-9]",
+    ));
     if scene.dns {
         let url = "curl -gsS -m 5 http://all/hostname";
         probes.push(Probe::new("DNS by the pod's resolv.conf", url, "pod-*"));
     }
     Ok(probes)
+}
+
+/// What the second pod of the first node sees: its neighbour sees its address.
+pub(super) fn of_beside(bench: &Bench, scene: &Scene) -> Vec<Probe> {
+    let own = addresses(&scene.beside);
+    let mut probes = Vec::new();
+    for (i, pod) in scene.pods.iter().enumerate() {
+        let kind = if i == 0 {
+            "source kept from pod to pod on one node"
+        } else {
+            "source kept from pod to pod"
+        };
+        for (to, from) in addresses(pod).iter().zip(&own) {
+            probes.push(Probe::http(kind, to, POD_PORT, "clientip", source(from)));
+        }
+    }
+    for (to, from) in bench.nodes[0].addresses().iter().zip(&own) {
+        // A host is not the outside to its own pods.
+        let kind = "source kept from pod to its own node";
+        probes.push(Probe::http(kind, to, HOST_PORT, "clientip", source(from)));
+    }
+    probes
 }
 
 /// How the test server shows a client's address, whatever its port. Brackets are special in a pattern.
@@ -192,7 +233,8 @@ pub(super) fn of_host(bench: &Bench, scene: &Scene, i: usize) -> Result<Vec<Prob
     Ok(probes)
 }
 
-pub(super) fn of_outside(bench: &Bench, scene: &Scene) -> Result<Vec<Probe>> {
+/// What a machine outside can try; datagrams only if it has a program for them.
+pub(super) fn of_outside(bench: &Bench, scene: &Scene, datagrams: bool) -> Result<Vec<Probe>> {
     let mut probes = Vec::new();
     for node in &bench.nodes {
         for address in node.addresses() {
@@ -227,7 +269,7 @@ pub(super) fn of_outside(bench: &Bench, scene: &Scene) -> Result<Vec<Probe>> {
         probes.extend(
             host_ports(bench)
                 .into_iter()
-                .filter(|probe| !probe.is_datagram()),
+                .filter(|probe| datagrams || !probe.is_datagram()),
         );
     }
     Ok(probes)
