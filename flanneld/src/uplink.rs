@@ -12,6 +12,9 @@ use ipnetwork::IpNetwork;
 use regex_lite::Regex;
 use thiserror::Error;
 
+/// So many interfaces are named to whoever asked for one that is not there.
+const SHOWN: usize = 8;
+
 pub use self::follow::follow;
 
 /// The uplink as chosen.
@@ -96,7 +99,7 @@ pub enum UplinkError {
     #[error("cannot look at this host's interfaces: {0}")]
     Observe(String),
     /// No `--iface`, `--iface-regex` or `--iface-can-reach` fits.
-    #[error("no interface here fits {wanted}; there are: {present}")]
+    #[error("no interface here fits {wanted}; name one that is here: {present}")]
     NoSuchIface {
         /// What was asked for, as flags.
         wanted: String,
@@ -337,12 +340,13 @@ impl HostView {
             .collect()
     }
 
+    /// The first interfaces, in the kernel's order: those of pods come late and are many.
     fn present(&self) -> String {
-        let described = self.links.iter().map(|link| {
+        let described = self.links.iter().take(SHOWN).map(|link| {
             let addresses: Vec<String> = self
                 .addresses
                 .iter()
-                .filter(|held| held.link == link.index)
+                .filter(|held| held.link == link.index && held.scope != Scope::Link)
                 .map(|held| held.address.to_string())
                 .collect();
             if addresses.is_empty() {
@@ -351,7 +355,11 @@ impl HostView {
                 format!("{} ({})", link.name, addresses.join(", "))
             }
         });
-        described.collect::<Vec<_>>().join(", ")
+        let text = described.collect::<Vec<_>>().join(", ");
+        match self.links.len().saturating_sub(SHOWN) {
+            0 => text,
+            more => format!("{text} and {more} more"),
+        }
     }
 }
 

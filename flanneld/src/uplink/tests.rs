@@ -218,3 +218,23 @@ fn every_iface_goes_before_every_pattern() {
     };
     assert_eq!(chosen(&host(), &wanted).0, "eth1");
 }
+
+#[test]
+fn an_interface_that_is_not_here_is_told_with_some_that_are() {
+    let wanted = Wanted {
+        ifaces: vec!["nosuch0".to_owned()],
+        ..wanted()
+    };
+    let mut host = host();
+    let said = host.choose(&wanted).unwrap_err().to_string();
+    assert_eq!(
+        said,
+        "no interface here fits --iface=nosuch0; name one that is here: lo (127.0.0.1), eth0 (192.0.2.5), eth1 (198.51.100.5)"
+    );
+    // A hundred pods with a link each.
+    let pods = (4..104).map(|index| link(index, "vethofapod"));
+    host.links.extend(pods);
+    let said = host.choose(&wanted).unwrap_err().to_string();
+    assert!(said.contains("eth0 (192.0.2.5)"), "{said}");
+    assert!(said.ends_with(" and 95 more"), "{said}");
+}

@@ -64,17 +64,27 @@ impl Bench {
                     .json(&["get", "daemonset", "-n", NAMESPACE, DAEMON_SET])?;
                 let number =
                     |pointer: &str| set.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
-                let wanted = number("/status/desiredNumberScheduled");
+                let updated = number("/status/updatedNumberScheduled")
+                    == number("/status/desiredNumberScheduled");
                 let seen = number("/status/observedGeneration") == number("/metadata/generation");
                 let pods = bench.daemons()?;
-                let ready = pods.iter().filter(|pod| holds(pod, "Ready")).count() as u64;
-                let same = number("/status/updatedNumberScheduled") == wanted
-                    && pods.len() as u64 == wanted;
-                Ok(if seen && same && ready == wanted && wanted > 0 {
-                    Ok(())
-                } else {
-                    Err(format!("{ready} of {wanted}"))
-                })
+                let all_ready = pods.iter().all(|pod| holds(pod, "Ready"));
+                // Its own count forgets a Node that came back with its pods.
+                let one = |node: &&crate::cluster::Node| {
+                    let here = pods
+                        .iter()
+                        .filter(|pod| text(pod, "/spec/nodeName") == node.name);
+                    let ready: Vec<bool> = here.map(|pod| holds(pod, "Ready")).collect();
+                    ready == [true]
+                };
+                let ready = bench.nodes.iter().filter(one).count();
+                Ok(
+                    if seen && updated && all_ready && ready == bench.nodes.len() {
+                        Ok(())
+                    } else {
+                        Err(format!("{ready} of {}", bench.nodes.len()))
+                    },
+                )
             },
         )
     }

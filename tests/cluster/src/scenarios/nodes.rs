@@ -69,14 +69,14 @@ fn by_hand(bench: &mut Bench) -> Result<()> {
         back(bench, &at)
     });
     rejoin(bench, &node)?;
-    let said = says(bench, &node, "podCIDR");
+    let said = says(bench, &node, "has no podCIDR");
     bench.check_said("a node without podCIDR", said)?;
     let status = bench.wait(
         "flanneld status says so",
         Duration::from_secs(60),
         |bench| {
             let said = bench.status_of(&node)?;
-            Ok(if said.contains("podCIDR") {
+            Ok(if said.contains("has no podCIDR") {
                 Ok(said)
             } else {
                 Err(said)

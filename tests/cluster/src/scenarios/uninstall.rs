@@ -48,6 +48,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     let deleted = bench.delete(&["pods", "-l", "kind in (first, last)"]);
     bench.check_result("pods can be deleted without the daemons", deleted)?;
     let mark = bench.mark();
+    clear(bench)?;
     clean(bench)?;
     bench.put_back(mark);
     for (node, before) in bench.nodes.clone().iter().zip(bench.before.clone()) {
@@ -71,6 +72,29 @@ fn stop(bench: &mut Bench) -> Result<()> {
         .output(&words, Some(&text))?
         .ok("kubectl delete")?;
     bench.wait_gone(NAMESPACE, Duration::from_secs(120))
+}
+
+/// Deletes what others have in the pod network, DNS for example; on nodes that take no pods, so that it does not come back at once.
+fn clear(bench: &mut Bench) -> Result<()> {
+    let nodes: Vec<String> = bench.nodes.iter().map(|node| node.name.clone()).collect();
+    for node in nodes.clone() {
+        bench.kubectl.run(&["cordon", &node])?;
+        bench.undo(&format!("pods for {node}"), move |bench| {
+            bench.kubectl.run(&["uncordon", &node]).map(drop)
+        });
+    }
+    for pod in bench.kubectl.items(&["get", "pods", "--all-namespaces"])? {
+        let namespace = text(&pod, "/metadata/namespace");
+        let here = nodes
+            .iter()
+            .any(|node| text(&pod, "/spec/nodeName") == node);
+        if here && pod["spec"]["hostNetwork"] != true && namespace != crate::bench::NAMESPACE {
+            let name = text(&pod, "/metadata/name");
+            let words = ["delete", "pod", "-n", namespace, name, "--timeout=50s"];
+            bench.kubectl.run(&words)?;
+        }
+    }
+    Ok(())
 }
 
 /// What docs/kubernetes.md says of what is left on the nodes.
@@ -124,5 +148,6 @@ fn said(pods: &[Value]) -> String {
 pub(crate) fn remove(bench: &mut Bench) -> Result<()> {
     bench.delete(&["pods", "-l", "kind!=host"])?;
     stop(bench)?;
+    clear(bench)?;
     clean(bench)
 }
