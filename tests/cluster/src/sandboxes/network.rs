@@ -7,35 +7,65 @@ use anyhow::{Context, Result, ensure};
 
 use crate::bench::Bench;
 
-const METRIC: &str = "containerd_cri_sandboxed_sandbox_create_network_seconds";
+const METRIC: &str = "containerd_cri_network_plugin_operations_duration_seconds_seconds";
 
-/// A histogram: how many took at most so many microseconds, how many there were, and the seconds of all.
+/// Calls of the CNI plugins of a pod, the loopback's too.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Times {
+    up: Histogram,
+    down: Histogram,
+}
+
+impl Times {
+    fn parse(page: &str) -> Result<Self> {
+        Ok(Self {
+            up: Histogram::parse(page, "set_up_pod")?,
+            down: Histogram::parse(page, "tear_down_pod")?,
+        })
+    }
+
+    /// What came since then, and what others took.
+    fn add_since(&mut self, now: &Self, then: &Self) {
+        self.up.add_since(&now.up, &then.up);
+        self.down.add_since(&now.down, &then.down);
+    }
+
+    /// The usual way to tell them.
+    pub(crate) fn told(&self) -> String {
+        format!("ADD {}; DEL {}", self.up.told(), self.down.told())
+    }
+}
+
+/// How many took at most so many microseconds, how many there were, and the seconds of all.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Histogram {
     buckets: BTreeMap<u64, u64>,
     count: u64,
     sum: f64,
 }
 
-impl Times {
-    fn parse(page: &str) -> Result<Self> {
+impl Histogram {
+    fn parse(page: &str, operation: &str) -> Result<Self> {
         let mut times = Self::default();
+        let label = format!("{{operation_type=\"{operation}\"");
         for line in page.lines() {
-            let Some(rest) = line.strip_prefix(METRIC) else {
+            let Some((kind, rest)) = line
+                .strip_prefix(METRIC)
+                .and_then(|line| line.split_once(&label))
+            else {
                 continue;
             };
-            let (name, value) = rest.rsplit_once(' ').context("a line without a value")?;
+            let (more, value) = rest.rsplit_once(' ').context("a line without a value")?;
             let value: f64 = value.parse().with_context(|| line.to_owned())?;
-            let bound = name
-                .strip_prefix("_bucket{le=\"")
-                .and_then(|bound| bound.strip_suffix("\"}"));
-            match (name, bound) {
-                ("_sum", _) => times.sum = value,
-                ("_count", _) => times.count = value as u64,
-                (_, Some("+Inf")) | (_, None) => {}
-                (_, Some(bound)) => {
-                    let bound: f64 = bound.parse().with_context(|| line.to_owned())?;
-                    times.buckets.insert((bound * 1e6) as u64, value as u64);
+            match kind {
+                "_sum" => times.sum = value,
+                "_count" => times.count = value as u64,
+                _ => {
+                    let bound = more.trim_start_matches(",le=\"").trim_end_matches("\"}");
+                    if let Some(bound) = bound.parse().ok().filter(|bound: &f64| bound.is_finite())
+                    {
+                        times.buckets.insert((bound * 1e6) as u64, value as u64);
+                    }
                 }
             }
         }
@@ -63,8 +93,7 @@ impl Times {
         }
     }
 
-    /// The usual way to tell them.
-    pub(crate) fn told(&self) -> String {
+    fn told(&self) -> String {
         if self.count == 0 {
             return "none counted".to_owned();
         }
@@ -107,9 +136,17 @@ mod tests {
     use super::*;
 
     fn page(fast: u64, all: u64, sum: f64) -> String {
+        let of = |operation: &str| {
+            let label = format!("operation_type=\"{operation}\"");
+            format!(
+                "{METRIC}_bucket{{{label},le=\"0.025\"}} {fast}\n{METRIC}_bucket{{{label},le=\"0.5\"}} {all}\n\
+                 {METRIC}_bucket{{{label},le=\"+Inf\"}} {all}\n{METRIC}_sum{{{label}}} {sum}\n{METRIC}_count{{{label}}} {all}\n"
+            )
+        };
         format!(
-            "# TYPE {METRIC} histogram\n{METRIC}_bucket{{le=\"0.025\"}} {fast}\n{METRIC}_bucket{{le=\"0.5\"}} {all}\n\
-             {METRIC}_bucket{{le=\"+Inf\"}} {all}\n{METRIC}_sum {sum}\n{METRIC}_count {all}\nother 1\n"
+            "# TYPE {METRIC} histogram\n{}{}other 1\n",
+            of("set_up_pod"),
+            of("status")
         )
     }
 
@@ -121,8 +158,7 @@ mod tests {
         times.add_since(&now, &then);
         assert_eq!(
             times.told(),
-            "mean 100 ms, p50 at most 25 ms, p99 at most 500 ms, of 100"
+            "ADD mean 100 ms, p50 at most 25 ms, p99 at most 500 ms, of 100; DEL none counted"
         );
-        assert_eq!(Times::default().told(), "none counted");
     }
 }

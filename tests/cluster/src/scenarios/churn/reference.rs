@@ -94,15 +94,15 @@ fn turn(bench: &mut Bench, measured: &mut Measured) -> Result<()> {
     let pods = bench.args.pods;
     scale(bench, pods)?;
     running(bench, &mut |_| Ok(()))?;
-    measured
-        .sandboxes
-        .extend(bench.sandboxes(&since, "churn-")?);
-    // Without metrics there are the times of the log.
-    if let Ok(counted) = counted {
-        bench.add_network_times(&mut measured.network, &counted)?;
-    }
+    let times = bench.sandboxes(&since, "churn-")?;
+    measured.sandboxes.extend(times);
     scale(bench, 0)?;
-    gone(bench, &mut || Ok(()))
+    gone(bench, &mut || Ok(()))?;
+    // Without metrics there are the times of the log.
+    match counted {
+        Ok(counted) => bench.add_network_times(&mut measured.network, &counted),
+        Err(_) => Ok(()),
+    }
 }
 
 fn conflist() -> Value {
