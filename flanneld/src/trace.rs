@@ -5,6 +5,7 @@
 
 mod command;
 mod kernel;
+mod others;
 mod rules;
 mod walk;
 mod world;
@@ -61,6 +62,8 @@ pub enum By {
     PodRoute,
     /// The link between pod and host.
     Link,
+    /// Rules that give packets another destination, which is how services are reached.
+    Service,
     /// Whether the host forwards at all.
     Forwarding,
     /// The host's routes.

@@ -1,7 +1,7 @@
 //! What a node tells of itself: `flanneld status`, `plan` and `trace`, and the probes, in the lab.
 //!
 //! `report` is about status with a daemon and without, `wrong` about what is broken on purpose, `trace` about the ways of packets,
-//! `screens` about what the documents show; `scene` asks.
+//! `terminal` about what a person at one sees, `screens` about what the documents show; `scene` asks.
 
 #[path = "status/report.rs"]
 mod report;
@@ -9,6 +9,8 @@ mod report;
 mod scene;
 #[path = "status/screens.rs"]
 mod screens;
+#[path = "status/terminal.rs"]
+mod terminal;
 #[path = "status/trace.rs"]
 mod trace;
 #[path = "status/wrong.rs"]
@@ -16,6 +18,7 @@ mod wrong;
 
 use report::*;
 use screens::*;
+use terminal::*;
 use trace::*;
 use wrong::*;
 
@@ -35,5 +38,11 @@ netns_tests::tests![
     packets_of_both_families_are_followed,
     packets_of_bridged_pods_are_followed,
     a_broken_way_is_found,
+    rules_of_others_are_followed_as_far_as_they_go,
+    what_is_not_followed_is_said_to_be_so,
+    a_terminal_gets_colours_unless_they_are_not_wanted,
+    a_watched_status_follows_until_it_is_interrupted,
+    a_watched_status_has_room_on_a_small_terminal,
+    a_reader_who_goes_away_ends_it_quietly,
     the_screens_in_the_docs_are_what_is_printed,
 ];

@@ -205,8 +205,11 @@ impl Node {
 
     /// News of our lease.
     fn on_own(&mut self, event: &OwnEvent) {
-        tell_own(event);
-        self.board.facts().on_own(event);
+        let mut facts = self.board.facts();
+        let lost = facts.own.as_ref().is_some_and(|own| own.lost.is_some());
+        tell_own(event, lost);
+        facts.on_own(event);
+        drop(facts);
         let OwnEvent::Moved(own) = event else { return };
         self.own = own.key.subnets();
         self.write_anew();

@@ -88,7 +88,8 @@ fn unreadable(entry: &Unreadable) -> String {
     }
 }
 
-pub(super) fn tell_own(event: &OwnEvent) {
+/// `lost` is whether it was told before that the lease is lost.
+pub(super) fn tell_own(event: &OwnEvent, lost: bool) {
     match event {
         OwnEvent::Renewed { .. } => debug!("our lease was renewed"),
         OwnEvent::Published(_) => info!("our lease was published anew"),
@@ -97,6 +98,9 @@ pub(super) fn tell_own(event: &OwnEvent) {
             network::describe(&own.key),
             own.origin
         ),
+        OwnEvent::Lost { reason } if lost => {
+            error!("there is no lease for us yet, forwarding goes on: {reason}");
+        }
         OwnEvent::Lost { reason } => error!("our lease is lost, forwarding goes on: {reason}"),
         OwnEvent::Reacquired(_) => info!("our lease is ours again, with the same subnet"),
         OwnEvent::Trouble { reason } => warn!("our lease is not being kept: {reason}"),

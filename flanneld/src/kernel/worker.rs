@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use hostnet::nft::Nftables;
 use hostnet::{Netlink, Route, Traffic};
@@ -208,7 +208,7 @@ impl Worker {
                 self.told
                     .meter
                     .repaired(steps.clone().map(|step| &step.object));
-                self.told.journal.note(steps);
+                self.told.journal.note(SystemTime::now(), steps);
             }
             done.extend(outcome.done);
             if outcome.refused.is_some() && outcome.refused == trouble {

@@ -35,6 +35,7 @@ catalogue! {
     PROBE_DURATION: Gauge "loden_peer_probe_duration_seconds" "How long the answer to the last probe took, while there was one.";
 
     KERNEL_IN_LINE: Gauge "loden_kernel_in_line" "Whether the kernel holds what it should (1) or not (0).";
+    KERNEL_LAG: Histogram "loden_kernel_lag_seconds" "How long it took from news of a lease or of the uplink until the kernel held what follows from it.";
     RECONCILE_DURATION: Histogram "loden_reconcile_duration_seconds" "How long it took to bring the kernel in line with what it should hold.";
     RECONCILE_PASSES: Counter "loden_reconcile_passes_total" "Comparisons; one that found something is followed by another.";
     REPAIRS: Counter "loden_repairs_total" "What somebody changed and was put right, by kind of object.";

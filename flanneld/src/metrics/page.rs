@@ -165,6 +165,9 @@ fn kernel(page: &mut Page, kernel: Option<&KernelFacts>) {
     let in_line = kernel.is_some_and(|kernel| kernel.state.in_line);
     let contested = kernel.map_or(0, |kernel| kernel.state.contested.len());
     page.metric(&m::KERNEL_IN_LINE).value(&[], truth(in_line));
+    let lag = kernel.map(|kernel| kernel.lag.clone()).unwrap_or_default();
+    page.metric(&m::KERNEL_LAG)
+        .histogram(&[], SECONDS, lag.classes(), lag.sum().as_secs_f64());
     page.metric(&m::RECONCILE_DURATION).histogram(
         &[],
         SECONDS,

@@ -2,7 +2,7 @@
 //!
 //! All of it lives on the daemon's one thread, so the lock is never waited for; nobody may hold it across an `await`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -11,11 +11,15 @@ use ipam::{LeaseKey, NetConf};
 use crate::firewall::mode::Mode;
 use crate::kernel::{Examiner, Journal, Kernel, KernelState, Pulse};
 use crate::leases::Leases;
+use crate::metrics::histogram::Histogram;
 use crate::metrics::kernel::KernelMeter;
 use crate::metrics::probes::Probes;
 use crate::network::peers::LeftOut;
 use crate::store::{self, OwnEvent, OwnLease, PeerEvent};
 use crate::uplink::Uplink;
+
+/// Of so many orders that wait at a time it is measured how long they do; a kernel that refuses lets them pile up.
+const WAITING: usize = 64;
 
 /// What the daemon knows. Clones are the same board.
 #[derive(Clone, Debug)]
@@ -80,6 +84,10 @@ pub struct KernelFacts {
     pub pulse: Pulse,
     /// What it does, counted.
     pub meter: KernelMeter,
+    /// How long it took from each order to the kernel's holding what was ordered.
+    pub lag: Histogram,
+    /// Orders that are not carried out yet, the oldest first, and when they were given.
+    orders: VecDeque<(u64, Instant)>,
     /// The number of what was last ordered.
     ordered: u64,
     /// Since when the kernel is not known to be as it should be, and which order it was about then.
@@ -146,6 +154,8 @@ impl Facts {
             journal: kernel.journal(),
             pulse: kernel.pulse(),
             meter: kernel.meter(),
+            lag: Histogram::default(),
+            orders: VecDeque::new(),
             ordered: 0,
             late: None,
         });
@@ -212,6 +222,9 @@ impl Facts {
     pub(crate) fn ordered(&mut self, generation: u64) {
         if let Some(kernel) = &mut self.kernel {
             kernel.ordered = generation;
+            if kernel.orders.len() < WAITING {
+                kernel.orders.push_back((generation, Instant::now()));
+            }
             kernel.late.get_or_insert((generation, Instant::now()));
         }
     }
@@ -219,10 +232,27 @@ impl Facts {
     /// News of the kernel.
     pub(crate) fn on_kernel(&mut self, state: KernelState) {
         if let Some(kernel) = &mut self.kernel {
-            kernel.late = after(kernel.late, kernel.ordered, &state, Instant::now());
+            let now = Instant::now();
+            kernel.late = after(kernel.late, kernel.ordered, &state, now);
+            for since in carried_out(&mut kernel.orders, &state) {
+                kernel.lag.observe(now.saturating_duration_since(since));
+            }
             kernel.state = state;
         }
     }
+}
+
+/// Takes out the orders that the kernel has followed by this news: when they were given.
+fn carried_out(orders: &mut VecDeque<(u64, Instant)>, state: &KernelState) -> Vec<Instant> {
+    let mut done = Vec::new();
+    while let Some((generation, since)) = orders.front().copied()
+        && state.in_line
+        && generation <= state.generation
+    {
+        orders.pop_front();
+        done.push(since);
+    }
+    done
 }
 
 impl KernelFacts {
@@ -305,6 +335,18 @@ mod tests {
         assert_eq!(late, Some((3, start)));
         assert_eq!(after(late, 3, &state(3, false), later), late);
         assert_eq!(after(late, 3, &state(3, true), later), None);
+    }
+
+    #[test]
+    fn an_order_waits_until_the_kernel_is_as_it_says() {
+        let start = Instant::now();
+        let at = |number: u64| (number, start + Duration::from_secs(number));
+        let mut orders = VecDeque::from([at(1), at(2), at(3)]);
+        assert_eq!(carried_out(&mut orders, &state(2, false)), []);
+        let done = carried_out(&mut orders, &state(2, true));
+        assert_eq!(done, [at(1).1, at(2).1]);
+        assert_eq!(carried_out(&mut orders, &state(2, true)), []);
+        assert_eq!(orders, [at(3)]);
     }
 
     #[test]

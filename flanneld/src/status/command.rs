@@ -1,6 +1,6 @@
 //! `flanneld status` and `flanneld plan`.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 use serde::Serialize;
 
 use super::report::{DaemonState, Plan, Report};
-use super::screen::Paper;
+use super::screen::{Paper, terminal};
 use super::{down, problems, text};
 use crate::http::client::{AskError, ask_and_wait};
 use crate::http::socket::{DEFAULT_PATH, stopped_at};
@@ -67,6 +67,9 @@ pub struct PlanCommand {
     /// Form of the answer; the JSON is described in docs/status.md
     #[arg(long, short, value_enum, default_value_t)]
     output: Form,
+    /// Show a long list as a whole
+    #[arg(long)]
+    all: bool,
     /// The daemon's socket
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
     socket: PathBuf,
@@ -81,7 +84,11 @@ impl Status {
                 Form::Json => json(&report),
                 Form::Text => text::report(&report, self.all, Paper::stdout()),
             };
-            let written = show(&shown, self.watch);
+            let lines = terminal().map(|(_, lines)| lines);
+            let written = match lines.filter(|_| self.watch) {
+                Some(lines) => show(&in_place(&shown, lines)),
+                None => show(&shown),
+            };
             if !self.watch || !written {
                 return u8::from(!report.problems.is_empty());
             }
@@ -125,9 +132,9 @@ impl PlanCommand {
         };
         let shown = match self.output {
             Form::Json => json(&plan),
-            Form::Text => text::plan(&plan, Paper::stdout()),
+            Form::Text => text::plan(&plan, self.all, Paper::stdout()),
         };
-        show(&shown, false);
+        show(&shown);
         match (&plan.trouble, plan.steps.is_empty()) {
             (Some(_), _) => 2,
             (None, true) => 0,
@@ -142,15 +149,46 @@ pub(crate) fn json(value: &impl Serialize) -> String {
     text + "\n"
 }
 
-/// Prints it, in place of what was printed before if that is wanted on a terminal. Whether there is somebody who reads.
-pub(crate) fn show(text: &str, again: bool) -> bool {
+/// Prints it. Whether there is somebody who reads.
+pub(crate) fn show(text: &str) -> bool {
     let mut out = std::io::stdout();
-    let clear = if again && out.is_terminal() {
-        "\x1b[H\x1b[2J"
-    } else {
-        ""
-    };
-    write!(out, "{clear}{text}")
+    out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .is_ok()
+}
+
+/// What is sent to a terminal to show a text in place of the one before: the beginning where not all has room, because there stands
+/// what is wrong. Nothing is left to be put right when this ends at any moment.
+fn in_place(text: &str, lines: usize) -> String {
+    let there = text.lines().count();
+    let room = lines.saturating_sub(1).max(1);
+    // Line by line over the former text, without a blank screen in between, which would flicker.
+    let mut painted = "\x1b[H".to_owned();
+    let shown = if there > room { room - 1 } else { there };
+    for line in text.lines().take(shown) {
+        painted.push_str(line);
+        painted.push_str("\x1b[K\n");
+    }
+    if there > shown {
+        let more = there - shown;
+        painted.push_str(&format!(
+            "… {more} lines more than this terminal has\x1b[K\n"
+        ));
+    }
+    painted + "\x1b[J"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_text_longer_than_the_terminal_the_beginning_is_shown() {
+        assert_eq!(in_place("a\nb\n", 3), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+        assert_eq!(
+            in_place("a\nb\nc\n", 3),
+            "\x1b[Ha\x1b[K\n… 2 lines more than this terminal has\x1b[K\n\x1b[J"
+        );
+        assert!(in_place("a\nb\n", 0).contains("… 2 lines"));
+    }
 }

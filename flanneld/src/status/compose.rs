@@ -330,6 +330,8 @@ fn repairs(kernel: &KernelFacts) -> Vec<report::Repair> {
     let repairs = kernel.journal.repairs().into_iter();
     let repairs = repairs.map(|repair| report::Repair {
         at: timestamp(repair.at),
+        first: (repair.times > 1).then(|| timestamp(repair.first)),
+        times: repair.times,
         object: repair.object.to_string(),
         action: repair.action,
         reason: repair.reason,

@@ -31,7 +31,7 @@ pub struct Report {
     pub pods: Vec<Pod>,
     /// The addresses for pods.
     pub addresses: Vec<Addresses>,
-    /// What was put right of late, the newest last.
+    /// What was put right of late, the latest last.
     pub repairs: Vec<Repair>,
     /// What somebody keeps undoing.
     pub contested: Vec<Contested>,
@@ -306,18 +306,29 @@ pub struct Addresses {
     pub cooling: u64,
 }
 
-/// Something that somebody changed and that was put right.
+/// Something that somebody changed and that was put right, once or again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Repair {
-    /// When.
+    /// When, the last time.
     pub at: Timestamp,
+    /// When, the first time; missing if that is the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Timestamp>,
+    /// How often.
+    #[serde(default = "once")]
+    pub times: u64,
     /// What.
     pub object: String,
-    /// What was done.
+    /// What was done, the last time.
     pub action: String,
     /// Why, in words that follow the object's name.
     pub reason: String,
+}
+
+/// A daemon of a version that did not count them speaks of each.
+fn once() -> u64 {
+    1
 }
 
 /// Something that somebody keeps undoing.

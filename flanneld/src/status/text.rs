@@ -9,8 +9,10 @@ use super::screen::{Cell, Paper, Row, Screen, Tone};
 
 /// So many peers and pods are shown unless all are asked for.
 const ROWS: usize = 20;
-/// So many repairs.
+/// So many repairs, and things that somebody keeps undoing.
 const REPAIRS: usize = 5;
+/// So many sentences on what is wrong: the first ones are the most serious.
+const PROBLEMS: usize = 8;
 /// So much of a container ID tells it from others.
 const SHORT_ID: usize = 12;
 
@@ -20,6 +22,7 @@ pub fn report(report: &Report, all: bool, paper: Paper) -> String {
         report,
         rows: if all { usize::MAX } else { ROWS },
         repairs: if all { usize::MAX } else { REPAIRS },
+        problems: if all { usize::MAX } else { PROBLEMS },
         screen: Screen::new(paper),
     };
     view.head();
@@ -32,8 +35,8 @@ pub fn report(report: &Report, all: bool, paper: Paper) -> String {
     view.screen.into_text()
 }
 
-/// The plan in words.
-pub fn plan(plan: &Plan, paper: Paper) -> String {
+/// The plan in words. Of a long one the beginning, unless `all` is wanted.
+pub fn plan(plan: &Plan, all: bool, paper: Paper) -> String {
     let mut screen = Screen::new(paper);
     let bad = Cell::new("!", Tone::Bad);
     if let Some(trouble) = &plan.trouble {
@@ -50,7 +53,8 @@ pub fn plan(plan: &Plan, paper: Paper) -> String {
         let number = counted(plan.steps.len(), "change");
         screen.heading(&number, "due now");
     }
-    for step in &plan.steps {
+    let rows = if all { usize::MAX } else { ROWS };
+    for step in plan.steps.iter().take(rows) {
         let sentence = format!("{}: {} ({})", step.object, step.reason, step.action);
         match step.held_until {
             None => screen.item(&Cell::new("~", Tone::Doubtful), &sentence),
@@ -63,6 +67,7 @@ pub fn plan(plan: &Plan, paper: Paper) -> String {
             }
         }
     }
+    more(&mut screen, plan.steps.len(), rows);
     if plan.unfinished {
         screen.remark("more follows when this is done");
     }
@@ -76,6 +81,7 @@ struct View<'a> {
     report: &'a Report,
     rows: usize,
     repairs: usize,
+    problems: usize,
     screen: Screen,
 }
 
@@ -109,9 +115,10 @@ impl View<'_> {
             };
             self.screen.item(&sign, words);
         }
-        for problem in &report.problems {
+        for problem in report.problems.iter().take(self.problems) {
             self.screen.item(&Cell::new("!", Tone::Bad), problem);
         }
+        self.more(report.problems.len(), self.problems);
     }
 
     fn node(&mut self) {
@@ -269,11 +276,17 @@ impl View<'_> {
     fn repairs(&mut self) {
         let report = self.report;
         if !report.repairs.is_empty() {
-            let title = counted(report.repairs.len(), "repair");
+            let times: u64 = report.repairs.iter().map(|repair| repair.times).sum();
+            let title = counted(usize::try_from(times).unwrap_or(usize::MAX), "repair");
             self.screen
                 .heading(&title, "of what somebody else changed, the last ones first");
             for repair in report.repairs.iter().rev().take(self.repairs) {
-                let sentence = format!("{}: {} ({})", repair.object, repair.reason, repair.action);
+                let mut sentence =
+                    format!("{}: {} ({})", repair.object, repair.reason, repair.action);
+                if repair.times > 1 {
+                    let since = self.age(repair.first.unwrap_or(repair.at));
+                    sentence = format!("{sentence}, {} times in {since}", repair.times);
+                }
                 let when = format!("{:>4} ago", self.age(repair.at));
                 self.screen.item(&Cell::new(when, Tone::Faint), &sentence);
             }
@@ -287,7 +300,7 @@ impl View<'_> {
             &title,
             "somebody keeps undoing; put right less often from now on",
         );
-        for contested in &report.contested {
+        for contested in report.contested.iter().take(self.repairs) {
             let next = span(seconds(report.at, contested.next_attempt));
             let sentence = format!(
                 "{}: put right {} times in {}, again in {next}",
@@ -297,6 +310,7 @@ impl View<'_> {
             );
             self.screen.item(&Cell::new("!", Tone::Bad), &sentence);
         }
+        self.more(report.contested.len(), self.repairs);
     }
 
     fn unseen(&mut self) {
@@ -310,15 +324,18 @@ impl View<'_> {
     }
 
     fn more(&mut self, there: usize, shown: usize) {
-        if there > shown {
-            let more = there - shown;
-            self.screen
-                .remark(&format!("… and {more} more, --all shows them"));
-        }
+        more(&mut self.screen, there, shown);
     }
 
     fn age(&self, since: Timestamp) -> String {
         span(seconds(since, self.report.at))
+    }
+}
+
+fn more(screen: &mut Screen, there: usize, shown: usize) {
+    if there > shown {
+        let more = there - shown;
+        screen.remark(&format!("… and {more} more, --all shows them"));
     }
 }
 

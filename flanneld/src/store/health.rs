@@ -81,7 +81,8 @@ impl Health {
         answers.failing = false;
     }
 
-    /// Counts a request: what was asked for, in words that do not vary, whether it came to pass, and how long it took.
+    /// Counts a request: what was asked for, in words that do not vary, whether it came to pass, and how long it took. Does not say how the
+    /// store does.
     #[cfg(any(feature = "etcd", feature = "kube"))]
     pub(crate) fn observe(&self, operation: &'static str, well: bool, took: std::time::Duration) {
         let mut answers = self.lock();
@@ -97,15 +98,9 @@ impl Health {
         answers.failing = true;
     }
 
-    /// Counts a request that took so long, and notes what came of it.
+    /// Notes what came of a request.
     #[cfg(feature = "kube")]
-    pub(crate) fn note<T>(
-        &self,
-        operation: &'static str,
-        took: std::time::Duration,
-        outcome: &Result<T, super::StoreError>,
-    ) {
-        self.observe(operation, outcome.is_ok(), took);
+    pub(crate) fn note<T>(&self, outcome: &Result<T, super::StoreError>) {
         match outcome {
             Ok(_) => self.answered(),
             Err(error) => self.failed(&error.to_string()),

@@ -52,7 +52,7 @@ impl TraceCommand {
                     Form::Json => json(&trace),
                     Form::Text => text(&trace, Paper::stdout()),
                 };
-                show(&shown, false);
+                show(&shown);
                 match trace.end.kind {
                     EndKind::Pod | EndKind::Host | EndKind::Peer | EndKind::Outside => 0,
                     EndKind::Astray | EndKind::Dropped => 1,
@@ -133,6 +133,7 @@ fn text(trace: &Trace, paper: Paper) -> String {
         let by = match decision.by {
             By::PodRoute => "pod",
             By::Link => "link",
+            By::Service => "service",
             By::Forwarding => "forwarding",
             By::HostRoute => "route",
             By::Filter => "firewall",

@@ -1,15 +1,22 @@
 //! This host: what its kernel answers, its pods by the CNI program's files, its network by the daemon's report.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
-use hostnet::nft::{Family, Hook, Nftables, Policy};
-use hostnet::{AddressFamily, Link, LinkIndex, Mac, Netlink, Netns, NoWay, Route, sysctl};
+use hostnet::nft::{Hook, Nftables, Packet};
+use hostnet::{
+    AddressFamily, Link, LinkIndex, Mac, Netlink, Netns, NoWay, Route, RouteFilter, sysctl,
+};
 use ipam::{Cidr, Subnets};
 
+use super::others;
 use super::rules::{Fate, fate, recognise};
-use super::world::{Rules, World};
+use super::world::{Inside, Others, Rules, World};
 use crate::firewall::{Firewall, OWNED, Tunnels, tables};
 use crate::status::report::{Pod, Report};
+
+/// The link on which kube-proxy keeps the addresses of services when it works with IPVS.
+const IPVS: &str = "kube-ipvs0";
 
 /// This host.
 pub(super) struct Here {
@@ -90,7 +97,7 @@ impl World for Here {
         networks.any(|network| network.contains(address))
     }
 
-    fn way_in_pod(&mut self, pod: &Pod, to: IpAddr) -> Result<(Result<Route, NoWay>, u32), String> {
+    fn way_in_pod(&mut self, pod: &Pod, to: IpAddr) -> Result<Inside, String> {
         let path = pod.netns.as_deref().ok_or("its path is not recorded")?;
         let mut inside = Netns::open(path)
             .and_then(|netns| netns.netlink())
@@ -105,18 +112,51 @@ impl World for Here {
         {
             return Err("another pod has its path by now".to_owned());
         }
-        match inside.route_to(to) {
-            Ok(Some(route)) => {
-                let leaving = match route.link {
-                    Some(index) => inside.link(index).map_err(look)?,
-                    None => None,
-                };
-                Ok((Ok(route), leaving.map_or(link.mtu, |link| link.mtu)))
-            }
-            Ok(None) => Ok((Err(NoWay::Unreachable), link.mtu)),
-            Err(hostnet::Error::Refused { error, .. }) => Ok((Err(NoWay::Other(error)), link.mtu)),
-            Err(error) => Err(error.to_string()),
-        }
+        let way = match inside.route_to(to) {
+            Ok(Some(route)) => Ok(route),
+            Ok(None) => Err(NoWay::Unreachable),
+            Err(hostnet::Error::Refused { error, .. }) => Err(NoWay::Other(error)),
+            Err(error) => return Err(error.to_string()),
+        };
+        let index = way.as_ref().ok().and_then(|route| route.link);
+        let leaving = match index {
+            Some(index) => inside.link(index).map_err(look)?.unwrap_or(link),
+            None => link,
+        };
+        Ok(Inside {
+            way,
+            by: leaving.name,
+            mtu: leaving.mtu,
+        })
+    }
+
+    fn ways(&mut self, to: IpAddr) -> Result<usize, String> {
+        let filter = RouteFilter {
+            family: Some(AddressFamily::of(to)),
+            table: Some(Route::MAIN_TABLE),
+            ..RouteFilter::default()
+        };
+        let routes = self.netlink.routes(&filter);
+        let routes = routes.map_err(|error| error.to_string())?.into_iter();
+        let fitting = routes.filter(|route| route.destination.contains(to));
+        // The longest prefix, and of the same one what is nearer.
+        let best = fitting.max_by_key(|route| {
+            let distance = Reverse(route.priority.unwrap_or(0));
+            (route.destination.prefix(), distance)
+        });
+        Ok(best.map_or(1, |route| route.nexthops))
+    }
+
+    fn is_service(&mut self, address: IpAddr) -> Result<bool, String> {
+        let look = |error: hostnet::Error| error.to_string();
+        let link = self.netlink.link_by_name(IPVS).map_err(look)?;
+        let Some(link) = link else { return Ok(false) };
+        let held = self.netlink.addresses(Some(link.index)).map_err(look)?;
+        Ok(held.iter().any(|held| held.address == address))
+    }
+
+    fn others(&mut self, at: Hook, packet: &Packet) -> Result<Others, String> {
+        others::look(at, packet)
     }
 
     fn host_end(&mut self, pod: &Pod) -> Result<Option<Link>, String> {
@@ -181,25 +221,8 @@ impl World for Here {
         Rules {
             accepted: accepted.map_err(Clone::clone),
             masqueraded: masqueraded.map_err(Clone::clone),
-            dropping: dropping(from.is_ipv4()),
         }
     }
-}
-
-/// FORWARD chains of iptables that drop by default. Other chains are `flanneld doctor`'s to find.
-fn dropping(ipv4: bool) -> Vec<String> {
-    let (family, name) = if ipv4 {
-        (Family::Ip, "iptables")
-    } else {
-        (Family::Ip6, "ip6tables")
-    };
-    let chains = Nftables::open().and_then(|mut nftables| nftables.chains(family));
-    let forward = chains.unwrap_or_default().into_iter().filter(|chain| {
-        chain.name == "FORWARD" && chain.table == "filter" && chain.policy == Some(Policy::Drop)
-    });
-    forward
-        .map(|_| format!("the chain FORWARD of {name}"))
-        .collect()
 }
 
 fn parse(subnet: &str) -> Option<Cidr> {

@@ -1,12 +1,14 @@
 //! The decisions, one after the other.
 
+mod firewall;
 mod tunnel;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
+use hostnet::nft::Hook;
 use hostnet::{Link, Route, RouteKind};
 
-use super::world::World;
+use super::world::{Inside, World};
 use super::{By, Decision, End, EndKind};
 use crate::status::report::Pod;
 
@@ -24,9 +26,10 @@ pub(super) fn walk(
         to,
         decisions: Vec::new(),
     };
-    let end = match source {
-        Some(from) => walk.leave_pod(from),
-        None => Err(dropped(format!(
+    let end = match (special(to), source) {
+        (Some(end), _) => Ok(end),
+        (None, Some(from)) => walk.leave_pod(from),
+        (None, None) => Err(dropped(format!(
             "the pod has no {} address",
             if to.is_ipv4() { "IPv4" } else { "IPv6" }
         ))),
@@ -57,6 +60,32 @@ fn unknown(says: impl Into<String>) -> End {
         kind: EndKind::Unknown,
         says: says.into(),
     }
+}
+
+/// The end of packets to addresses that no route of the host is for.
+fn special(to: IpAddr) -> Option<End> {
+    let broadcast = to == IpAddr::V4(Ipv4Addr::BROADCAST);
+    let link_local = match to {
+        IpAddr::V4(to) => to.is_link_local(),
+        IpAddr::V6(to) => to.is_unicast_link_local(),
+    };
+    if to.is_loopback() || to.is_unspecified() {
+        return Some(End {
+            kind: EndKind::Pod,
+            says: "it is the pod itself that such an address means; the packet does not leave it"
+                .to_owned(),
+        });
+    }
+    if to.is_multicast() || broadcast {
+        return Some(unknown(
+            "it is for many, of which this command cannot follow each",
+        ));
+    }
+    link_local.then(|| {
+        unknown(
+            "such an address is for the pod's own link alone; what answers there is not followed",
+        )
+    })
 }
 
 impl<W: World> Walk<'_, W> {
@@ -127,17 +156,32 @@ impl<W: World> Walk<'_, W> {
                 self.note(By::PodRoute, None, says);
                 Ok(None)
             }
-            Ok((Err(no_way), _)) => Err(self.stop(By::PodRoute, format!("in the pod: {no_way}"))),
-            Ok((Ok(route), mtu)) => {
-                let way = route.gateway.map_or_else(
-                    || "directly".to_owned(),
-                    |gateway| format!("to its gateway {gateway}"),
-                );
-                let says = format!("the pod sends it {way} by {}, MTU {mtu}", self.pod.ifname);
-                self.note(By::PodRoute, Some(true), says);
-                Ok(Some(route.mtu.unwrap_or(mtu)))
-            }
+            Ok(inside) => self.inside(&inside).map(Some),
         }
+    }
+
+    fn inside(&mut self, inside: &Inside) -> Result<u32, End> {
+        let (by, mtu) = (&inside.by, inside.mtu);
+        let route = match &inside.way {
+            Err(no_way) => return Err(self.stop(By::PodRoute, format!("in the pod: {no_way}"))),
+            Ok(route) if route.kind.drops() => {
+                return Err(self.stop(By::PodRoute, "in the pod: a route throws it away"));
+            }
+            Ok(route) => route,
+        };
+        if *by != self.pod.ifname {
+            let says =
+                format!("the pod sends it by its link {by}, which is not followed from here");
+            self.note(By::PodRoute, None, says.clone());
+            return Err(unknown(says));
+        }
+        let way = route.gateway.map_or_else(
+            || "directly".to_owned(),
+            |gateway| format!("to its gateway {gateway}"),
+        );
+        let says = format!("the pod sends it {way} by {by}, MTU {mtu}");
+        self.note(By::PodRoute, Some(true), says);
+        Ok(route.mtu.unwrap_or(mtu))
     }
 
     /// Where it ends if it stays on the bridge: pods of one subnet talk without the host.
@@ -152,6 +196,7 @@ impl<W: World> Walk<'_, W> {
     }
 
     fn host(&mut self, from: IpAddr, arriving: &Link, pod_mtu: Option<u32>) -> Outcome {
+        self.others(Hook::Prerouting, from, (Some(arriving), None))?;
         match self
             .world
             .way(from, self.to, arriving.index)
@@ -159,15 +204,20 @@ impl<W: World> Walk<'_, W> {
         {
             Ok(route) if route.kind == RouteKind::Local => {
                 self.note(By::HostRoute, Some(true), "it is an address of this host");
+                if self.world.is_service(self.to).map_err(unknown)? {
+                    let says = "kube-proxy (IPVS) sends it to a pod of the service; to which is not followed";
+                    self.note(By::Service, None, says);
+                    return Err(unknown(says));
+                }
+                self.others(Hook::Input, from, (Some(arriving), None))?;
                 Ok(End {
                     kind: EndKind::Host,
-                    says: "it ends at this host itself, if its own rules for input let it in"
-                        .to_owned(),
+                    says: "it ends at this host itself".to_owned(),
                 })
             }
             Ok(route) => {
                 self.forwarding()?;
-                self.forward(from, &route, pod_mtu)
+                self.forward(from, arriving, &route, pod_mtu)
             }
             Err(no_way) => {
                 self.forwarding()?;
@@ -192,7 +242,13 @@ impl<W: World> Walk<'_, W> {
         ))
     }
 
-    fn forward(&mut self, from: IpAddr, route: &Route, pod_mtu: Option<u32>) -> Outcome {
+    fn forward(
+        &mut self,
+        from: IpAddr,
+        arriving: &Link,
+        route: &Route,
+        pod_mtu: Option<u32>,
+    ) -> Outcome {
         if route.kind.drops() {
             return Err(self.stop(By::HostRoute, "on the host: a route throws it away"));
         }
@@ -215,51 +271,23 @@ impl<W: World> Walk<'_, W> {
             way.unwrap_or_default()
         );
         self.note(By::HostRoute, Some(true), says);
+        let ways = self.world.ways(self.to).map_err(unknown)?;
+        if ways > 1 {
+            let says = format!(
+                "this is one of the route's {ways} ways: the kernel chooses one for each connection, perhaps another"
+            );
+            self.note(By::HostRoute, None, says);
+        }
+        let between = (Some(arriving), Some(&link));
+        self.others(Hook::Forward, from, between)?;
         let masqueraded = self.filter(from);
+        self.others(Hook::Postrouting, from, between)?;
         if link.vxlan.is_some() {
             self.tunnel(&link, route, pod_mtu)
         } else if let Some(other) = self.pod_with(self.to) {
             self.local(&other)
         } else {
             self.leave(&link, route, masqueraded, pod_mtu)
-        }
-    }
-
-    /// What the firewall says. Whether the source becomes another.
-    fn filter(&mut self, from: IpAddr) -> Option<bool> {
-        let rules = self.world.rules(from, self.to);
-        match rules.accepted {
-            Ok(true) => self.note(
-                By::Filter,
-                Some(true),
-                "a rule of Loden accepts it for forwarding",
-            ),
-            Ok(false) => self.note(
-                By::Filter,
-                None,
-                "no rule of Loden accepts it for forwarding, nor does one drop it",
-            ),
-            Err(reason) => self.note(By::Filter, None, reason),
-        }
-        for chain in rules.dropping {
-            let says =
-                format!("{chain} drops what no rule of its own accepts; see flanneld doctor");
-            self.note(By::Filter, None, says);
-        }
-        match rules.masqueraded {
-            Ok(true) => Some(true),
-            Ok(false) => {
-                self.note(
-                    By::Masquerade,
-                    Some(true),
-                    format!("it keeps its source {from}"),
-                );
-                Some(false)
-            }
-            Err(reason) => {
-                self.note(By::Masquerade, None, reason);
-                None
-            }
         }
     }
 

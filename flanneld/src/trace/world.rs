@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use hostnet::nft::{Hook, Packet};
 use hostnet::{Link, LinkIndex, Mac, NoWay, Route};
 
 use crate::status::report::Pod;
@@ -17,8 +18,8 @@ pub(super) trait World {
     /// The pod networks, and whether this address lies in one of them.
     fn is_pods_address(&self, address: IpAddr) -> bool;
 
-    /// Where the pod's own routes lead, and the MTU of the link that they lead to.
-    fn way_in_pod(&mut self, pod: &Pod, to: IpAddr) -> Result<(Result<Route, NoWay>, u32), String>;
+    /// Where the pod's own routes lead.
+    fn way_in_pod(&mut self, pod: &Pod, to: IpAddr) -> Result<Inside, String>;
 
     /// The host's end of the pod's link.
     fn host_end(&mut self, pod: &Pod) -> Result<Option<Link>, String>;
@@ -46,6 +47,15 @@ pub(super) trait World {
     /// The hosts that a tunnel's table has for a MAC.
     fn fdb(&mut self, link: LinkIndex, mac: Mac) -> Result<Vec<IpAddr>, String>;
 
+    /// How many ways the route to an address has, of which the kernel chooses one for each connection.
+    fn ways(&mut self, to: IpAddr) -> Result<usize, String>;
+
+    /// Whether the address is a service's that kube-proxy keeps on a link of its own (IPVS).
+    fn is_service(&mut self, address: IpAddr) -> Result<bool, String>;
+
+    /// What rules of others do with a packet at a point of its way.
+    fn others(&mut self, at: Hook, packet: &Packet) -> Result<Others, String>;
+
     /// What our firewall rules do with a forwarded packet.
     fn rules(&mut self, from: IpAddr, to: IpAddr) -> Rules;
 }
@@ -57,6 +67,35 @@ pub(super) struct Rules {
     pub(super) accepted: Result<bool, String>,
     /// Whether its source becomes the host's.
     pub(super) masqueraded: Result<bool, String>,
-    /// Chains of others that drop what they do not know.
-    pub(super) dropping: Vec<String>,
+}
+
+/// What becomes of a packet in its pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Inside {
+    /// Where the pod's routes lead.
+    pub(super) way: Result<Route, NoWay>,
+    /// The name of the link by which it leaves.
+    pub(super) by: String,
+    /// The MTU of that link in bytes.
+    pub(super) mtu: u32,
+}
+
+/// What firewall rules of others do with a packet, in words for each place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Others {
+    /// Where it is dropped.
+    pub(super) drops: Vec<Place>,
+    /// Where it gets another address.
+    pub(super) rewrites: Vec<Place>,
+    /// Rules that cannot be followed at all.
+    pub(super) unread: Vec<String>,
+}
+
+/// A place in the firewall.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Which, as the beginning of a sentence.
+    pub(super) name: String,
+    /// Whether it is so for every packet with these addresses; else that goes by something that is not known.
+    pub(super) certain: bool,
 }

@@ -123,6 +123,21 @@ impl Nftables {
     /// # Errors
     /// As [`Self::observe`].
     pub fn obstacles(&mut self, hook: Hook, packet: &Packet) -> Result<Vec<Obstacle>, Error> {
+        self.each_table(|table| table.obstacles(hook, packet))
+    }
+
+    /// Where in the tables of all programs a packet without a mark gets another source or destination at this hook, in no order.
+    ///
+    /// # Errors
+    /// As [`Self::observe`].
+    pub fn rewrites(&mut self, hook: Hook, packet: &Packet) -> Result<Vec<Obstacle>, Error> {
+        self.each_table(|table| table.rewrites(hook, packet))
+    }
+
+    fn each_table(
+        &mut self,
+        look: impl Fn(&CompiledTable) -> Vec<Obstacle>,
+    ) -> Result<Vec<Obstacle>, Error> {
         let mut obstacles = Vec::new();
         for family in [Family::Inet, Family::Ip, Family::Ip6] {
             let chains = self.chains(family)?.into_iter();
@@ -130,7 +145,7 @@ impl Nftables {
             let tables: BTreeSet<String> = hooked.map(|chain| chain.table).collect();
             for table in tables {
                 let table = self.observe(family, &table)?;
-                obstacles.extend(table.iter().flat_map(|table| table.obstacles(hook, packet)));
+                obstacles.extend(table.iter().flat_map(&look));
             }
         }
         Ok(obstacles)

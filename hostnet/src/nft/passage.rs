@@ -3,10 +3,13 @@
 //! Where a rule looks at something that is not known here (a set, a mark, a match of iptables' own), both is taken for possible: that it
 //! matches and that it does not. So "dropped" is said only where every way ends in a drop.
 
+mod header;
+
 use std::net::IpAddr;
 
 use nix::libc;
 
+use self::header::{meta, payload};
 use super::{
     compiled::{CompiledChain, CompiledTable},
     instruction::{Compare, Instruction},
@@ -79,10 +82,30 @@ enum Match {
     Unknown,
 }
 
+/// What is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aim {
+    /// Where a packet is dropped.
+    Drop,
+    /// Where a packet gets other addresses. It is taken to carry no mark.
+    Rewrite,
+}
+
 impl CompiledTable {
     /// The base chains of this table at a hook in which the packet ends.
     #[must_use]
     pub fn obstacles(&self, hook: Hook, packet: &Packet) -> Vec<Obstacle> {
+        self.ends(hook, packet, Aim::Drop)
+    }
+
+    /// The base chains of this table at a hook in which a packet without a mark gets another source or destination. A verdict that a map gives
+    /// may be any.
+    #[must_use]
+    pub fn rewrites(&self, hook: Hook, packet: &Packet) -> Vec<Obstacle> {
+        self.ends(hook, packet, Aim::Rewrite)
+    }
+
+    fn ends(&self, hook: Hook, packet: &Packet, aim: Aim) -> Vec<Obstacle> {
         // A dormant table does nothing.
         if self.flags & 1 != 0 || !sees(self.family, packet) {
             return Vec::new();
@@ -90,12 +113,12 @@ impl CompiledTable {
         let mut obstacles = Vec::new();
         for (name, chain) in &self.chains {
             let Some(base) = &chain.hook else { continue };
-            if base.kind != "filter" || base.hook != number(hook) {
+            if base.kind != aim.kind() || base.hook != number(hook) {
                 continue;
             }
-            let mut ways = self.walk(name, chain, packet, DEEPEST);
+            let mut ways = self.walk(name, chain, packet, aim, DEEPEST);
             if ways.through {
-                if base.policy == libc::NF_DROP.cast_unsigned() {
+                if aim == Aim::Drop && base.policy == libc::NF_DROP.cast_unsigned() {
                     ways.dropped.get_or_insert(End::Policy);
                 } else {
                     ways.accepted = true;
@@ -114,10 +137,17 @@ impl CompiledTable {
         obstacles
     }
 
-    fn walk(&self, name: &str, chain: &CompiledChain, packet: &Packet, depth: usize) -> Ways {
+    fn walk(
+        &self,
+        name: &str,
+        chain: &CompiledChain,
+        packet: &Packet,
+        aim: Aim,
+        depth: usize,
+    ) -> Ways {
         let mut ways = Ways::default();
         for (place, rule) in (1..).zip(&chain.rules) {
-            let (matches, decision) = follow(&rule.instructions, packet);
+            let (matches, decision) = follow(&rule.instructions, packet, aim);
             if matches == Match::No {
                 continue;
             }
@@ -147,7 +177,7 @@ impl CompiledTable {
                 }
                 Decision::Chain { name, back } => {
                     let inner = match self.chains.get(name) {
-                        Some(chain) if depth > 0 => self.walk(name, chain, packet, depth - 1),
+                        Some(chain) if depth > 0 => self.walk(name, chain, packet, aim, depth - 1),
                         _ => Ways {
                             through: true,
                             ..Ways::default()
@@ -168,7 +198,17 @@ impl CompiledTable {
     }
 }
 
-/// What a rule does with a packet that it applies to.
+impl Aim {
+    /// The kind of base chains that do so.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Drop => "filter",
+            Self::Rewrite => "nat",
+        }
+    }
+}
+
+/// What a rule does with a packet that it applies to. What is aimed at counts as the drop.
 enum Decision<'a> {
     None,
     Accept,
@@ -178,7 +218,7 @@ enum Decision<'a> {
     Unknown,
 }
 
-fn follow<'a>(instructions: &'a [Instruction], packet: &Packet) -> (Match, Decision<'a>) {
+fn follow<'a>(instructions: &'a [Instruction], packet: &Packet, aim: Aim) -> (Match, Decision<'a>) {
     let mut register: Option<Vec<u8>> = None;
     let mut matches = Match::Yes;
     for instruction in instructions {
@@ -188,6 +228,9 @@ fn follow<'a>(instructions: &'a [Instruction], packet: &Packet) -> (Match, Decis
                 offset,
                 length,
             } => register = payload(*base, *offset, *length, packet),
+            Instruction::Meta(key) if aim == Aim::Rewrite && *key == MARK => {
+                register = Some(vec![0; 4]);
+            }
             Instruction::Meta(key) => register = meta(*key, packet),
             // Of a new connection (`NF_CT_STATE_BIT(IP_CT_NEW)`, linux/netfilter/nf_conntrack_common.h).
             Instruction::Ct(key) if *key == CT_STATE => {
@@ -206,6 +249,15 @@ fn follow<'a>(instructions: &'a [Instruction], packet: &Packet) -> (Match, Decis
                 Match::Unknown => matches = Match::Unknown,
                 Match::Yes => {}
             },
+            Instruction::MapLookup(_) if aim == Aim::Rewrite => {
+                return (Match::Unknown, Decision::Drop);
+            }
+            Instruction::Masquerade(_) | Instruction::Nat { .. } if aim == Aim::Rewrite => {
+                return (matches, Decision::Drop);
+            }
+            Instruction::Other { name, data } if aim == Aim::Rewrite && rewrites(name, data) => {
+                return (matches, Decision::Drop);
+            }
             Instruction::Lookup { .. } | Instruction::MapLookup(_) => matches = Match::Unknown,
             // What is in other registers is for look-ups only.
             Instruction::Also(..)
@@ -238,11 +290,26 @@ enum Other {
     Decides,
 }
 
+/// Whether an instruction gives the packet another address: nftables' own, and the extensions of iptables.
+fn rewrites(name: &str, data: &[u8]) -> bool {
+    let of_iptables: [&[u8]; 5] = [
+        b"DNAT\0",
+        b"SNAT\0",
+        b"MASQUERADE\0",
+        b"REDIRECT\0",
+        b"NETMAP\0",
+    ];
+    matches!(name, "nat" | "redir" | "masq")
+        || name == "target" && of_iptables.iter().any(|target| names(data, target))
+}
+
+fn names(data: &[u8], extension: &[u8]) -> bool {
+    let mut windows = data.windows(extension.len());
+    windows.any(|window| window == extension)
+}
+
 fn other(name: &str, data: &[u8]) -> Other {
-    let is_of = |extension: &[u8]| {
-        let mut windows = data.windows(extension.len());
-        windows.any(|window| window == extension)
-    };
+    let is_of = |extension: &[u8]| names(data, extension);
     match name {
         "log" | "counter" | "notrack" | "last" => Other::Nothing,
         "reject" => Other::Drop,
@@ -283,69 +350,6 @@ fn compare(register: Option<&[u8]>, op: Compare, data: &[u8]) -> Match {
     if holds { Match::Yes } else { Match::No }
 }
 
-fn payload(base: u32, offset: u32, length: u32, packet: &Packet) -> Option<Vec<u8>> {
-    let header: Vec<Option<u8>> = match base.cast_signed() {
-        libc::NFT_PAYLOAD_NETWORK_HEADER => network_header(packet),
-        libc::NFT_PAYLOAD_TRANSPORT_HEADER => {
-            let [high, low] = packet.port?.to_be_bytes();
-            vec![None, None, Some(high), Some(low)]
-        }
-        _ => return None,
-    };
-    let offset = usize::try_from(offset).ok()?;
-    let end = offset.checked_add(usize::try_from(length).ok()?)?;
-    header.get(offset..end)?.iter().copied().collect()
-}
-
-/// The parts of it that are known: protocol and addresses (RFC 791, RFC 8200).
-fn network_header(packet: &Packet) -> Vec<Option<u8>> {
-    let octets = |address| match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    };
-    let (protocol, addresses) = if packet.source.is_ipv4() {
-        (9, 12)
-    } else {
-        (6, 8)
-    };
-    let mut header = vec![None; addresses];
-    header.extend(octets(packet.source).into_iter().map(Some));
-    header.extend(octets(packet.destination).into_iter().map(Some));
-    if let Some(place) = header.get_mut(protocol) {
-        *place = Some(packet.protocol);
-    }
-    header
-}
-
-fn meta(key: u32, packet: &Packet) -> Option<Vec<u8>> {
-    let index = |link: &Option<(LinkIndex, String)>| {
-        let (LinkIndex(index), _) = link.as_ref()?;
-        Some(index.to_ne_bytes().to_vec())
-    };
-    let name = |link: &Option<(LinkIndex, String)>| {
-        let (_, name) = link.as_ref()?;
-        let mut bytes = name.as_bytes().to_vec();
-        bytes.resize(libc::IFNAMSIZ, 0);
-        Some(bytes)
-    };
-    match key.cast_signed() {
-        libc::NFT_META_IIF => index(&packet.input),
-        libc::NFT_META_OIF => index(&packet.output),
-        libc::NFT_META_IIFNAME => name(&packet.input),
-        libc::NFT_META_OIFNAME => name(&packet.output),
-        libc::NFT_META_L4PROTO => Some(vec![packet.protocol]),
-        libc::NFT_META_NFPROTO => {
-            let protocol = if packet.source.is_ipv4() {
-                libc::NFPROTO_IPV4
-            } else {
-                libc::NFPROTO_IPV6
-            };
-            u8::try_from(protocol).ok().map(|protocol| vec![protocol])
-        }
-        _ => None,
-    }
-}
-
 fn sees(family: Family, packet: &Packet) -> bool {
     match family {
         Family::Inet => true,
@@ -366,6 +370,7 @@ const fn number(hook: Hook) -> u32 {
     }
 }
 
+const MARK: u32 = libc::NFT_META_MARK.cast_unsigned();
 const CT_STATE: u32 = libc::NFT_CT_STATE.cast_unsigned();
 
 /// As deep as the kernel lets jumps go (`NFT_JUMP_STACK_SIZE`).

@@ -120,8 +120,25 @@ pub(crate) fn repairs_are_remembered() -> Result<()> {
         repair["reason"] == "it is missing" && repair["at"].is_string(),
         "{repair:#}"
     );
+    // The same again is one repair, done twice.
+    a.host.sh(&format!("ip route del {subnet}"))?;
+    let found = eventually_report(&a.host, "it was put right again", |report| {
+        let repairs = report["repairs"].as_array();
+        repairs.is_some_and(|repairs| repairs.iter().any(|repair| repair["times"] == 2))
+    })?;
+    let same = list(&found, "repairs")?
+        .iter()
+        .filter(|repair| repair["object"] == object);
+    let same: Vec<_> = same.collect();
+    ensure!(
+        same.len() == 1 && same[0]["first"].as_str() <= same[0]["at"].as_str(),
+        "{same:#?}"
+    );
     let text = flanneld(&a.host, &["status"])?;
-    ensure!(text.status == 0 && text.out.contains(&object), "{text:?}");
+    ensure!(
+        text.status == 0 && text.out.contains(&object) && text.out.contains("2 times in"),
+        "{text:?}"
+    );
     Ok(())
 }
 

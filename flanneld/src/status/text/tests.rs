@@ -1,3 +1,8 @@
+use std::net::IpAddr;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
 use crate::status::report::*;
 
@@ -91,6 +96,8 @@ pub(crate) fn sample() -> Report {
         }],
         repairs: vec![Repair {
             at: at("2026-03-01T11:58:00Z"),
+            first: Some(at("2026-03-01T11:00:00Z")),
+            times: 12,
             object: "route 10.244.2.0/24".to_owned(),
             action: "replace route 10.244.2.0/24 via 10.244.2.0 dev 9 onlink".to_owned(),
             reason: "it is missing".to_owned(),
@@ -156,7 +163,8 @@ fn everything_that_is_known_is_there_within_80_columns() {
         "shop/web-0",
         "0123456789ab ",
         "of 253 addresses from 10.244.1.2 on 1 are used, 251 free, 1 cooling",
-        "2m ago route 10.244.2.0/24: it is missing",
+        "12 repairs of what somebody else changed",
+        "2m ago route 10.244.2.0/24: it is missing (replace route 10.244.2.0/24 via\n           10.244.2.0 dev 9 onlink), 12 times in 60m",
         "put right 31 times in 60s, again in 8s",
         "firewall rules: not permitted",
     ] {
@@ -207,6 +215,98 @@ fn both_families_of_a_peer_and_of_a_pod_stand_below_each_other() {
     );
     assert!(text.contains("\n  fd00:10:244:1::2\n"), "{text}");
     assert!(widest(&text) <= 80, "{text}");
+}
+
+#[test]
+fn of_much_that_is_wrong_the_first_is_told() {
+    let mut wrong = sample();
+    wrong.contested = vec![wrong.contested[0].clone(); 5000];
+    wrong.problems = vec!["somebody keeps undoing this".to_owned(); 5000];
+    let text = report(&wrong, false, PLAIN);
+    assert!(text.contains("… and 4992 more, --all"), "{text}");
+    assert!(text.contains("… and 4995 more, --all"), "{text}");
+    assert!(text.lines().count() < 60, "{text}");
+}
+
+/// A word as others may have put it somewhere: long, and with what makes a terminal do something.
+fn word() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z0-9./:-]{0,120}",
+        "\\PC{0,40}",
+        "[\\x00-\\x1f a-z]{0,40}",
+    ]
+}
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        any::<[u8; 4]>().prop_map(IpAddr::from),
+        any::<[u16; 8]>().prop_map(IpAddr::from),
+    ]
+}
+
+prop_compose! {
+    fn any_pod()(
+        addresses in vec(address(), 0..3),
+        words in vec(word(), 5),
+        linked in any::<Option<bool>>(),
+    ) -> Pod {
+        let [namespace, name, id, interface, kind] = words.try_into().unwrap();
+        Pod {
+            addresses,
+            container_id: id,
+            namespace: Some(namespace),
+            name: Some(name),
+            interface: Some(interface),
+            kind,
+            linked,
+            ..sample().pods.remove(0)
+        }
+    }
+}
+
+prop_compose! {
+    fn any_peer()(
+        subnets in vec(word(), 0..3),
+        public in vec(address(), 0..3),
+        reasons in vec(word(), 0..3),
+        kernel in prop_oneof![Just(PeerInKernel::Wrong), Just(PeerInKernel::Unknown), Just(PeerInKernel::Right)],
+    ) -> Peer {
+        Peer { subnets, public, reasons, ..peer(1, kernel) }
+    }
+}
+
+prop_compose! {
+    fn any_report()(
+        peers in vec(any_peer(), 0..5),
+        pods in vec(any_pod(), 0..5),
+        problems in vec(word(), 0..4),
+        words in vec(word(), 8),
+    ) -> Report {
+        let mut report = sample();
+        let [name, uplink, subnet, reason, object, device, endpoint, lost] = words.try_into().unwrap();
+        report.node.name = name;
+        report.node.subnets = vec![subnet.clone(), subnet];
+        report.node.uplink = report.node.uplink.map(|found| Uplink { name: uplink, ..found });
+        report.node.store = report.node.store.map(|found| Store { endpoints: vec![endpoint], ..found });
+        report.node.lease = report.node.lease.map(|found| Lease { lost: Some(lost), ..found });
+        report.network.devices[0].name = device;
+        report.repairs[0].reason = reason;
+        report.contested[0].object = object;
+        report.unseen = problems.clone();
+        Report { peers, pods, problems, ..report }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_others_are_called_80_columns_are_enough(found in any_report()) {
+        let text = report(&found, false, PLAIN);
+        prop_assert!(widest(&text) <= 80, "{}", text);
+        prop_assert!(!text.contains(|sign: char| sign.is_control() && sign != '\n'), "{:?}", text);
+        let narrow = Paper { width: 40, ..PLAIN };
+        let text = report(&found, true, narrow);
+        prop_assert!(widest(&text) <= 40, "{}", text);
+    }
 }
 
 #[test]
@@ -268,10 +368,10 @@ fn a_plan_tells_what_waits_and_why() {
         unfinished: false,
         trouble: None,
     };
-    assert!(plan(&wanted, PLAIN).contains("nothing is to be changed"));
+    assert!(plan(&wanted, false, PLAIN).contains("nothing is to be changed"));
     wanted.steps = vec![step(None), step(Some(at("2026-03-01T12:00:08Z")))];
     wanted.unfinished = true;
-    let text = plan(&wanted, PLAIN);
+    let text = plan(&wanted, false, PLAIN);
     assert!(
         text.starts_with(
             "2 changes due now\n  ~ route 10.244.2.0/24: it is missing (replace it)\n"
@@ -282,8 +382,15 @@ fn a_plan_tells_what_waits_and_why() {
         text.contains("left as it is for 8s") && text.contains("more follows"),
         "{text}"
     );
+    wanted.steps = vec![step(None); 5000];
+    let text = plan(&wanted, false, PLAIN);
+    assert!(
+        text.contains("… and 4980 more, --all") && text.lines().count() < 30,
+        "{text}"
+    );
+    assert!(plan(&wanted, true, PLAIN).lines().count() > 5000);
     wanted.trouble = Some("the thread is stuck".to_owned());
-    assert!(plan(&wanted, PLAIN).contains("the thread is stuck"));
+    assert!(plan(&wanted, false, PLAIN).contains("the thread is stuck"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
 use super::connect;
-use crate::store::StoreError;
+use crate::store::{Health, StoreError};
 
 /// What errors call it.
 pub(super) const SERVER: &str = "the Kubernetes API server";
@@ -88,13 +88,13 @@ impl fmt::Display for KubeAccess {
 }
 
 impl KubeAccess {
-    /// A client. Connects only when something is asked.
+    /// A client, whose requests are counted. Connects only when something is asked.
     ///
     /// # Errors
     /// [`StoreError::Settings`] for files or addresses that cannot be used.
-    pub(super) async fn client(&self) -> Result<Client, StoreError> {
+    pub(super) async fn client(&self, health: &Health) -> Result<Client, StoreError> {
         let config = self.config().await?;
-        connect::client(&config).map_err(|error| bad(self.setting(), chain(error.as_ref())))
+        connect::client(&config, health).map_err(|error| bad(self.setting(), chain(error.as_ref())))
     }
 
     async fn config(&self) -> Result<Config, StoreError> {
@@ -226,6 +226,7 @@ mod tests {
 
     #[tokio::test]
     async fn settings_that_cannot_work_are_told_by_their_flag() {
+        let health = Health::new("kubernetes", Vec::new());
         let access = |api_url: Option<&str>, kubeconfig: Option<&str>| KubeAccess {
             api_url: api_url.map(str::to_owned),
             kubeconfig: kubeconfig.map(PathBuf::from),
@@ -236,13 +237,13 @@ mod tests {
             (access(None, Some("/nonexistent")), "--kubeconfig-file"),
             (access(None, None), "--kube-subnet-mgr"),
         ] {
-            let error = access.client().await.map(drop).unwrap_err();
+            let error = access.client(&health).await.map(drop).unwrap_err();
             assert!(error.to_string().starts_with(flag), "{error}");
             assert!(!error.may_pass());
         }
         assert!(
             access(Some("http://127.0.0.1:1"), None)
-                .client()
+                .client(&health)
                 .await
                 .is_ok()
         );

@@ -4,8 +4,11 @@
 //! `kube`'s own client speaks HTTP/1.1, where only the end of a watch tells that its connection is dead; and it repeats requests that the
 //! server turns away, silently for minutes, where [`Backoff`](crate::store::backoff) does so and says it.
 
-use std::time::Duration;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::Client as HttpClient;
@@ -13,10 +16,12 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::{Client, Config};
+use tower::layer::layer_fn;
 use tower::util::MapRequestLayer;
-use tower::{BoxError, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder};
 
 use super::token::TokenFile;
+use crate::store::Health;
 
 /// How long the server keeps a watch open, in seconds.
 pub(super) const WATCH: u32 = 120;
@@ -33,11 +38,11 @@ const PROBE: Duration = Duration::from_secs(5);
 /// How long a connection may be silent at all. With HTTP/1.1 a watch has nothing to say for its whole time.
 const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 10);
 
-/// A client. Connects only when something is asked.
+/// A client, whose requests `health` counts. Connects only when something is asked.
 ///
 /// # Errors
 /// When certificates, tokens or names in `config` cannot be used.
-pub(super) fn client(config: &Config) -> Result<Client, BoxError> {
+pub(super) fn client(config: &Config, health: &Health) -> Result<Client, BoxError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_keepalive(Some(PING));
@@ -63,6 +68,10 @@ pub(super) fn client(config: &Config) -> Result<Client, BoxError> {
     let token = TokenFile::take_over(&mut config)?;
     let token = token.map(|token| MapRequestLayer::new(move |request| token.authorize(request)));
     let service = ServiceBuilder::new()
+        .layer(layer_fn(|inner| Timed {
+            inner,
+            health: health.clone(),
+        }))
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .option_layer(token)
@@ -70,4 +79,105 @@ pub(super) fn client(config: &Config) -> Result<Client, BoxError> {
         .map_err(BoxError::from)
         .service(http);
     Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
+}
+
+/// Counts requests by what they are for, each with the time until the answer began: a watch's answer goes on for minutes.
+#[derive(Clone)]
+struct Timed<S> {
+    inner: S,
+    health: Health,
+}
+
+impl<S, A> Service<Request<Body>> for Timed<S>
+where
+    S: Service<Request<Body>, Response = Response<A>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let operation = operation(request.method(), request.uri());
+        let health = self.health.clone();
+        let begin = Instant::now();
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let answer = answer.await;
+            let status = answer.as_ref().map(Response::status);
+            // That something is not there is an answer like others.
+            let well = status.is_ok_and(|is| is.is_success() || is == StatusCode::NOT_FOUND);
+            health.observe(operation, well, begin.elapsed());
+            answer
+        })
+    }
+}
+
+/// What a request is for, in the words of docs/metrics.md.
+fn operation(method: &Method, uri: &Uri) -> &'static str {
+    let asks_for = |wanted: &str| {
+        let mut terms = uri.query().unwrap_or_default().split('&');
+        terms.any(|term| term == wanted)
+    };
+    match *method {
+        Method::PATCH => "annotate",
+        _ if asks_for("watch=true") => "watch",
+        _ if uri.path().ends_with("/nodes") => "list",
+        _ => "read",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_known_by_what_they_are_for() {
+        for (method, uri, expected) in [
+            (Method::GET, "/api/v1/nodes/watch=true", "read"),
+            (Method::GET, "/api/v1/nodes?&limit=100", "list"),
+            (
+                Method::GET,
+                "/api/v1/nodes?&watch=true&timeoutSeconds=120",
+                "watch",
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/kube-flannel/pods/a",
+                "read",
+            ),
+            (Method::PATCH, "/api/v1/nodes/a/status?", "annotate"),
+        ] {
+            let uri: Uri = uri.parse().unwrap();
+            assert_eq!(operation(&method, &uri), expected, "{uri}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_is_counted_with_what_came_of_it() {
+        let health = Health::new("kubernetes", Vec::new());
+        for status in [200, 404, 403] {
+            let inner = tower::service_fn(move |_| async move {
+                let answer = Response::builder().status(status).body(());
+                Ok::<_, BoxError>(answer.unwrap())
+            });
+            let mut timed = Timed {
+                inner,
+                health: health.clone(),
+            };
+            let request = Request::get("/api/v1/nodes/a").body(Body::empty()).unwrap();
+            timed.call(request).await.unwrap();
+        }
+        let requests = health.answers().requests;
+        let count = |well| {
+            let histogram = requests.get(&("read", well)).unwrap();
+            histogram.classes().iter().sum::<u64>()
+        };
+        assert_eq!((count(true), count(false)), (2, 1));
+        assert_eq!(health.answers().answered, None, "that is told elsewhere");
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
 use ipam::AnnotationPrefix;
@@ -160,12 +160,11 @@ impl Follower {
 
     /// Asks for our Node by itself.
     pub(super) async fn read_own(&self, shared: &Shared) -> Result<(), StoreError> {
-        let begin = Instant::now();
         let nodes = self.nodes.borrow().clone();
         let found = nodes.get_opt(&shared.node).await;
         let object = format!("Node {}", shared.node);
         let found = found.map_err(|error| store_error("read", &object, &error));
-        shared.health.note("read", begin.elapsed(), &found);
+        shared.health.note(&found);
         match found? {
             Some(node) => shared.take_own(NodeView::new(&self.prefix, node), false),
             None => shared.own_is_absent(),

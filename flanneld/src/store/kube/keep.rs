@@ -28,6 +28,9 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 const REPAIR: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 /// After this long without a repair the next one is not delayed.
 const REPAIR_MEMORY: Duration = Duration::from_secs(300);
+/// So long a Node may lack its subnets before the lease counts as lost: a listing may come from an API server that is behind, and then has a
+/// Node that just came as it was before the controller manager gave it any.
+const DOUBT: Duration = Duration::from_secs(2);
 /// A request that writes may take this long.
 const REQUEST: Duration = Duration::from_secs(30);
 
@@ -102,7 +105,6 @@ async fn patch(running: &Running, patch: serde_json::Value) -> Result<(), StoreE
     let patch = Patch::Strategic(patch);
     let nodes = running.nodes.borrow().clone();
     let written = nodes.patch_status(&shared.node, &parameters, &patch);
-    let begin = Instant::now();
     let written = match tokio::time::timeout(REQUEST, written).await {
         Ok(written) => written.map_err(|error| store_error("annotate", &object, &error)),
         Err(_) => Err(StoreError::Unreachable {
@@ -112,7 +114,7 @@ async fn patch(running: &Running, patch: serde_json::Value) -> Result<(), StoreE
             reasons: format!("no answer within {} s", REQUEST.as_secs()),
         }),
     };
-    shared.health.note("annotate", begin.elapsed(), &written);
+    shared.health.note(&written);
     let node = written?;
     // The watch tells the same, but later; until then the next look must not write again.
     shared.take_own(NodeView::new(&running.prefix, node), false);
@@ -132,6 +134,7 @@ pub(super) async fn keep(
         key: own.key,
         published: own.record,
         connected_for: None,
+        missing: None,
         lost: None,
         said: None,
         events: &events,
@@ -154,6 +157,12 @@ pub(super) async fn keep(
     }
 }
 
+/// How much longer it is waited before a lease that is missing since then counts as lost, if at all.
+fn remaining_doubt(missing: Instant, lost_already: bool) -> Option<Duration> {
+    let left = DOUBT.saturating_sub(missing.elapsed());
+    (!lost_already && !left.is_zero()).then_some(left)
+}
+
 struct Keeper<'a> {
     running: &'a Running,
     events: &'a mpsc::Sender<OwnEvent>,
@@ -162,6 +171,8 @@ struct Keeper<'a> {
     published: LeaseRecord,
     /// The uplink's changed addresses for which connections were made anew.
     connected_for: Option<LeaseRecord>,
+    /// Since when the Node has no lease for us.
+    missing: Option<Instant>,
     /// Why we have no lease now.
     lost: Option<String>,
     /// The trouble last told.
@@ -177,10 +188,15 @@ impl Keeper<'_> {
         let (key, node) = match lease_of(self.running, own) {
             Ok(found) => found,
             Err(error) => {
-                self.lose(error.to_string()).await;
-                return None;
+                let missing = *self.missing.get_or_insert_with(Instant::now);
+                let doubtful = remaining_doubt(missing, self.lost.is_some());
+                if doubtful.is_none() {
+                    self.lose(error.to_string()).await;
+                }
+                return doubtful;
             }
         };
+        self.missing = None;
         match self.write(&node, wanted).await {
             Ok(()) => {
                 self.retry.reset();
@@ -336,6 +352,17 @@ fn condition(now: Timestamp) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_missing_for_a_moment_is_not_lost() {
+        let missing = Instant::now();
+        let left = remaining_doubt(missing, false).unwrap();
+        assert_eq!(remaining_doubt(missing, true), None, "lost already");
+        tokio::time::advance(left / 2).await;
+        assert_eq!(remaining_doubt(missing, false), Some(left / 2));
+        tokio::time::advance(left / 2).await;
+        assert_eq!(remaining_doubt(missing, false), None);
+    }
 
     #[test]
     fn the_condition_is_flannels() {

@@ -112,7 +112,7 @@ impl KubeStore {
     }
 
     async fn start(&self, conf: NetConf) -> Result<Running, StoreError> {
-        let client = self.config.access.client().await?;
+        let client = self.config.access.client(&self.health).await?;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut trouble =
             Trouble::new("finding out which Node this is").shown_in(self.health.clone());
@@ -185,7 +185,7 @@ impl Running {
     /// Leaves all connections and makes new ones. A connection from an address that this host has no more is dead, but would be found to be so
     /// only when an answer is long overdue.
     async fn reconnect(&self) {
-        match self.access.client().await {
+        match self.access.client(&self.shared.health).await {
             Ok(client) => drop(self.nodes.send_replace(Api::all(client))),
             Err(error) => debug!("the connections to the API server are kept: {error}"),
         }

@@ -1,6 +1,11 @@
+mod limits;
+
+use std::collections::BTreeMap;
+
+use hostnet::nft::Packet;
 use hostnet::{LinkIndex, Mac, NoWay, Vxlan};
 
-use super::super::world::Rules;
+use super::super::world::{Others, Place, Rules};
 use super::*;
 
 const VETH: LinkIndex = LinkIndex(5);
@@ -14,12 +19,31 @@ const VTEP: Mac = Mac([2, 0, 0, 0, 0, 2]);
 struct Host {
     pods: Vec<Pod>,
     links: Vec<Link>,
-    in_pod: Result<(Result<Route, NoWay>, u32), String>,
+    in_pod: Result<Inside, String>,
     way: Result<Route, NoWay>,
     forwards: bool,
     neighbour: Option<Mac>,
     fdb: Vec<IpAddr>,
     masqueraded: bool,
+    ways: usize,
+    service: Option<IpAddr>,
+    /// By the name of the hook.
+    others: BTreeMap<&'static str, Others>,
+}
+
+fn inside(way: Result<Route, NoWay>) -> Inside {
+    Inside {
+        way,
+        by: "eth0".to_owned(),
+        mtu: 1450,
+    }
+}
+
+fn place(name: &str, certain: bool) -> Vec<Place> {
+    vec![Place {
+        name: name.to_owned(),
+        certain,
+    }]
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -76,7 +100,10 @@ fn host() -> Host {
             link(UPLINK, "eth0", 1500),
             link(BRIDGE, "cni0", 1450),
         ],
-        in_pod: Ok((Ok(route(LinkIndex(2), Some("10.244.1.1"))), 1450)),
+        in_pod: Ok(inside(Ok(route(LinkIndex(2), Some("10.244.1.1"))))),
+        ways: 1,
+        service: None,
+        others: BTreeMap::new(),
         way: Ok(route(UPLINK, Some("192.0.2.1"))),
         forwards: true,
         neighbour: Some(VTEP),
@@ -118,8 +145,22 @@ impl World for Host {
         address.to_string().starts_with("10.244.")
     }
 
-    fn way_in_pod(&mut self, _: &Pod, _: IpAddr) -> Result<(Result<Route, NoWay>, u32), String> {
+    fn way_in_pod(&mut self, _: &Pod, _: IpAddr) -> Result<Inside, String> {
         self.in_pod.clone()
+    }
+
+    fn ways(&mut self, _: IpAddr) -> Result<usize, String> {
+        Ok(self.ways)
+    }
+
+    fn is_service(&mut self, address: IpAddr) -> Result<bool, String> {
+        Ok(self.service == Some(address))
+    }
+
+    fn others(&mut self, at: Hook, packet: &Packet) -> Result<Others, String> {
+        assert_eq!(packet.input.is_some(), at != Hook::Output);
+        let hook = format!("{at:?}");
+        Ok(self.others.get(&*hook).cloned().unwrap_or_default())
     }
 
     fn host_end(&mut self, pod: &Pod) -> Result<Option<Link>, String> {
@@ -160,7 +201,6 @@ impl World for Host {
         Rules {
             accepted: Ok(true),
             masqueraded: Ok(self.masqueraded),
-            dropping: Vec::new(),
         }
     }
 }
@@ -225,7 +265,7 @@ fn each_gap_in_the_tunnel_is_named() {
         broken(|host| host.links.retain(|link| link.index != VETH)),
         By::Link
     );
-    let no_way = |host: &mut Host| host.in_pod = Ok((Err(NoWay::Unreachable), 1450));
+    let no_way = |host: &mut Host| host.in_pod = Ok(inside(Err(NoWay::Unreachable)));
     assert_eq!(broken(no_way), By::PodRoute);
 }
 

@@ -143,3 +143,62 @@ fn links_are_known_by_number_and_name() {
     );
     assert_eq!(meta(libc::NFT_META_IIF.cast_unsigned(), &packet()), None);
 }
+
+#[test]
+fn what_gives_a_packet_another_address_is_found() {
+    let nat = |rules| {
+        let mut chain = chain("n", Some(Policy::Accept), rules);
+        chain.hook = chain.hook.map(|hook| BaseHook {
+            kind: ChainKind::Nat,
+            hook: Hook::Postrouting,
+            ..hook
+        });
+        let table = Table {
+            family: Family::Ip,
+            name: "theirs".to_owned(),
+            comment: None,
+            sets: Vec::new(),
+            ports: Default::default(),
+            chains: vec![chain],
+        };
+        table.compile().unwrap()
+    };
+    let found = |rules| {
+        let found = nat(rules)
+            .rewrites(Hook::Postrouting, &packet())
+            .into_iter();
+        found
+            .map(|found| (found.end, found.certain))
+            .collect::<Vec<_>>()
+    };
+    let masquerade = || Expr::Masquerade(Default::default());
+    assert_eq!(
+        found(vec![vec![from("10.244.0.0/16"), masquerade()]]),
+        [(rule("n", 1), true)]
+    );
+    assert_eq!(found(vec![vec![from("172.17.0.0/16"), masquerade()]]), []);
+    // As kube-proxy has it: only what carries a mark.
+    let mark = |value| Expr::Mark {
+        value,
+        mask: 0x4000,
+    };
+    assert_eq!(found(vec![vec![mark(0x4000), masquerade()]]), []);
+    assert_eq!(found(vec![vec![Expr::Accept], vec![masquerade()]]), []);
+    assert_eq!(
+        nat(vec![vec![Expr::Drop]]).obstacles(Hook::Postrouting, &packet()),
+        []
+    );
+}
+
+#[test]
+fn targets_of_iptables_that_rewrite_are_known_by_their_names() {
+    for (name, data, expected) in [
+        ("target", &b"\0\x09\0\x01DNAT\0\0\0"[..], true),
+        ("target", b"\0\x0f\0\x01MASQUERADE\0", true),
+        ("target", b"\0\x08\0\x01LOG\0", false),
+        ("match", b"DNAT\0", false),
+        ("redir", b"", true),
+    ] {
+        assert_eq!(rewrites(name, data), expected, "{name}");
+    }
+}

@@ -80,7 +80,23 @@ const CONVERGE: [Wanted; 2] = [
     },
 ];
 
-const FOOTPRINT: [Wanted; 3] = [
+const FOOTPRINT: [Wanted; 5] = [
+    Wanted {
+        text: "milliseconds for flanneld status at 5,000 peers",
+        scene: "5000 peers, asked",
+        measure: "flanneld status",
+        contender: "Loden",
+        over: None,
+        side: Side::AtMost(500.0),
+    },
+    Wanted {
+        text: "milliseconds for flanneld doctor at 5,000 peers, without waiting for any",
+        scene: "5000 peers, asked",
+        measure: "flanneld doctor --probe=0",
+        contender: "Loden",
+        over: None,
+        side: Side::AtMost(500.0),
+    },
     Wanted {
         text: "MiB resident, small",
         scene: "3 peers, quiet",

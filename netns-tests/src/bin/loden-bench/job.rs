@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::figure::Figure;
 use crate::options::Group;
 use crate::progress::Teller;
-use crate::{addresses, attach, converge, footprint, micro, packets};
+use crate::{addresses, answers, attach, converge, footprint, micro, packets};
 
 /// One part.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -15,6 +15,7 @@ pub(crate) enum Job {
     Converge(converge::Scene),
     Footprint(footprint::Scene),
     Programs(footprint::Programs),
+    Answers(answers::Scene),
     Ipam(addresses::Scene),
     Micro(micro::Scene),
     Packets(packets::Scene),
@@ -55,6 +56,7 @@ impl Job {
             Self::Converge(scene) => format!("converge, {}", scene.title()),
             Self::Footprint(scene) => format!("footprint, {}", scene.title()),
             Self::Programs(_) => "footprint, programs".to_owned(),
+            Self::Answers(scene) => format!("footprint, {}", scene.title()),
             Self::Ipam(scene) => format!("ipam, {}", scene.title()),
             Self::Micro(scene) => format!("micro, {}", scene.title()),
             Self::Packets(scene) => format!("packets, {}", scene.title()),
@@ -67,6 +69,7 @@ impl Job {
             Self::Converge(scene) => scene.run(tell),
             Self::Footprint(scene) => scene.run(tell),
             Self::Programs(programs) => programs.run(tell),
+            Self::Answers(scene) => scene.run(tell),
             Self::Ipam(scene) => scene.run(tell),
             Self::Micro(scene) => scene.run(tell),
             Self::Packets(scene) => scene.run(tell),
@@ -119,10 +122,12 @@ fn converge_scenes(quick: bool, rounds: usize) -> Vec<converge::Scene> {
 fn footprint_parts(quick: bool, rounds: usize) -> Vec<Job> {
     let scene = |peers, seconds| Job::Footprint(footprint::Scene { peers, seconds });
     let programs = |starts| Job::Programs(footprint::Programs { rounds, starts });
+    let asked = |peers| Job::Answers(answers::Scene { peers, rounds });
     if quick {
-        return vec![programs(1), scene(3, 1)];
+        return vec![programs(1), asked(3), scene(3, 1)];
     }
     let mut parts = vec![programs(40)];
+    parts.extend([3, 1000, 5000].map(asked));
     parts.extend([3, 1000, 5000, 10_000].map(|peers| scene(peers, 60)));
     parts
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod answers;
 mod attach;
 mod call;
 mod converge;
