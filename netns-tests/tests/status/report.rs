@@ -41,7 +41,9 @@ pub(crate) fn a_node_that_is_well_tells_all() -> Result<()> {
     ensure!(peers.len() == 1, "{peers:#?}");
     ensure!(peers[0]["subnets"] == json!(b.host.subnets()?) && peers[0]["kernel"] == "right");
     ensure!(peers[0]["public"] == json!([b.host.ipv4()]), "{peers:#?}");
-    ensure!(peers[0]["probe"]["state"] == "notProbed", "{peers:#?}");
+    // The first probe may be over by now.
+    let asked = peers[0]["probe"]["state"].as_str();
+    ensure!(matches!(asked, Some("notProbed" | "answers")), "{peers:#?}");
     let pods = list(&report, "pods")?;
     ensure!(pods.len() == 1 && pods[0]["name"] == "web-0", "{pods:#?}");
     ensure!(pods[0]["namespace"] == "default" && pods[0]["kind"] == "routed");
