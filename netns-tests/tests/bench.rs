@@ -205,13 +205,14 @@ fn ipam() -> Result<()> {
 fn micro() -> Result<()> {
     let run = Run::of("micro")?;
     run.has(
-        "measure",
+        "contender",
         &[
             "desired state",
             "comparison, nothing differs",
-            "lease decoded",
+            "one lease decoded",
         ],
-    )
+    )?;
+    plot("micro-one-execution.svg")
 }
 
 fn packets() -> Result<()> {

@@ -11,10 +11,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::api_server::ApiServer;
 use crate::call::{Call, cpu_of_children, milliseconds};
 use crate::daemons::{Contender, LODEN, cpu};
 use crate::figure::{Figure, Figures, Name};
-use crate::leases::{NET_CONF, Peer, Writer};
+use crate::leases::{NET_CONF, Peer, Store, Writer};
 use crate::progress::Teller;
 use crate::statistics::{median, percentile};
 
@@ -35,6 +36,7 @@ const QUIET: Duration = Duration::from_millis(400);
 /// The circumstances.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Scene {
+    pub(crate) store: Store,
     pub(crate) leases: u32,
     pub(crate) rounds: usize,
     /// How many times in a round one more lease comes.
@@ -45,7 +47,7 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn title(&self) -> String {
-        format!("{} leases", self.leases)
+        format!("{} leases{}", self.leases, self.store.suffix())
     }
 
     pub(crate) fn run(&self, tell: &Teller) -> Result<Vec<Figure>> {
@@ -53,9 +55,20 @@ impl Scene {
         let mut lab = Lab::new()?;
         lab.start_etcd()?;
         lab.put_net_conf(NET_CONF)?;
-        let mut writer = Writer::connect(&lab)?;
+        let mut writer = Writer::connect(&lab, self.store)?;
         writer.put_all(self.leases)?;
-        let contenders = Contender::all(&lab)?;
+        let server = match self.store {
+            Store::Etcd => None,
+            Store::Kubernetes => Some(ApiServer::start(&lab)?),
+        };
+        let contenders = match &server {
+            None => Contender::all(&lab)?,
+            Some(server) => Contender::all_nodes(&lab, server, &mut writer)?,
+        };
+        if server.is_some() {
+            tell.say("warming the API server up");
+            self.warm_up(&contenders)?;
+        }
         let floor = Floor::build(&lab, self.leases)?;
         let mut figures = Figures::default();
         for round in 0..self.rounds {
@@ -73,6 +86,16 @@ impl Scene {
             tell.advance(1.0 / self.rounds as f64);
         }
         Ok(figures.finish())
+    }
+
+    /// An API server that has just begun to listen has much to do yet.
+    fn warm_up(&self, contenders: &[Contender]) -> Result<()> {
+        for contender in contenders {
+            let (daemon, _) = contender.converge(self.leases)?;
+            wait_quiet(&daemon)?;
+            contender.clear(daemon)?;
+        }
+        Ok(())
     }
 
     fn round(

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use netns_tests::{Daemon, Endpoint, Host, Lab, programs};
 
+use crate::api_server::ApiServer;
 use crate::figure::Name;
+use crate::leases::Writer;
 use crate::peers;
 
 pub(crate) const LODEN: Name = Name {
@@ -23,6 +25,9 @@ pub(crate) const FLANNEL: Name = Name {
 /// How long a daemon may take to write what is wanted.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// After this time is looked whether the daemon still runs.
+const SLICE: Duration = Duration::from_secs(1);
+
 /// How often is looked whether everything is there, which costs a little of what is measured.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -36,25 +41,40 @@ pub(crate) struct Contender {
 }
 
 impl Contender {
-    /// Both, as far as they are there.
+    /// Both, as far as they are there, with leases in etcd.
     pub(crate) fn all(lab: &Lab) -> Result<Vec<Self>> {
-        let mut programs = vec![(LODEN, programs::find("flanneld")?)];
-        programs.extend(peers::flanneld()?.map(|program| (FLANNEL, program)));
+        let arguments = [format!("--etcd-endpoints={}", lab.etcd_endpoint())];
         let contender = |(name, program): (Name, PathBuf)| {
             let host = lab.host(&name.text.to_lowercase())?;
-            let arguments = [
-                format!("--etcd-endpoints={}", lab.etcd_endpoint()),
-                "--iface=eth0".to_owned(),
-                "--ip-masq".to_owned(),
-            ];
-            Ok(Self {
-                name,
-                host,
-                program,
-                arguments: arguments.to_vec(),
-            })
+            Ok(Self::with(name, host, program, &arguments))
         };
-        programs.into_iter().map(contender).collect()
+        both()?.into_iter().map(contender).collect()
+    }
+
+    /// Both, as far as they are there, with a Node each.
+    pub(crate) fn all_nodes(
+        lab: &Lab,
+        server: &ApiServer,
+        writer: &mut Writer,
+    ) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for (number, (name, program)) in (1..).zip(both()?) {
+            let host = lab.host(&format!("{}-node", name.text.to_lowercase()))?;
+            writer.put_own_node(host.name(), number)?;
+            all.push(Self::with(name, host, program, &server.arguments()));
+        }
+        Ok(all)
+    }
+
+    fn with(name: Name, host: Host, program: PathBuf, arguments: &[String]) -> Self {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--iface=eth0".to_owned(), "--ip-masq".to_owned()]);
+        Self {
+            name,
+            host,
+            program,
+            arguments,
+        }
     }
 
     pub(crate) fn start(&self) -> Result<Daemon> {
@@ -62,7 +82,7 @@ impl Contender {
             &self.host,
             &self.program,
             self.arguments.iter().cloned(),
-            &[],
+            &[("NODE_NAME", self.host.name())],
         )
     }
 
@@ -73,7 +93,7 @@ impl Contender {
         let mut daemon = self.start()?;
         let wanted = before + u64::from(peers);
         loop {
-            let found = self.host.run(|| await_leaves(wanted, start))??;
+            let found = self.host.run(|| await_leaves(wanted))??;
             let time = start.elapsed();
             if found >= wanted && self.missing(peers)?.is_none() {
                 return Ok((daemon, time));
@@ -107,11 +127,19 @@ impl Contender {
     }
 }
 
-/// Waits until the routing tables have so many leaves, at most some seconds; how many they have.
-fn await_leaves(wanted: u64, start: Instant) -> Result<u64> {
+/// Names and programs.
+fn both() -> Result<Vec<(Name, PathBuf)>> {
+    let mut both = vec![(LODEN, programs::find("flanneld")?)];
+    both.extend(peers::flanneld()?.map(|program| (FLANNEL, program)));
+    Ok(both)
+}
+
+/// Waits until the routing tables have so many leaves, for a second; how many they have.
+fn await_leaves(wanted: u64) -> Result<u64> {
+    let start = Instant::now();
     loop {
         let found = leaves()?;
-        if found >= wanted || start.elapsed() > DEADLINE {
+        if found >= wanted || start.elapsed() > SLICE {
             return Ok(found);
         }
         thread::sleep(LOOK);

@@ -9,11 +9,12 @@ use anyhow::{Context, Result};
 use netns_tests::{Daemon, Lab, programs};
 use serde::{Deserialize, Serialize};
 
+use crate::api_server::{self, ApiServer};
 use crate::call::{Call, milliseconds};
 use crate::converge::wait_quiet;
 use crate::daemons::{Contender, FLANNEL, LODEN, cpu};
 use crate::figure::{Figure, Figures, Name};
-use crate::leases::{NET_CONF, Writer};
+use crate::leases::{NET_CONF, Store, Writer};
 use crate::peers;
 use crate::progress::Teller;
 use crate::statistics::median;
@@ -38,22 +39,36 @@ impl Scene {
         let mut lab = Lab::new()?;
         lab.start_etcd()?;
         lab.put_net_conf(NET_CONF)?;
-        Writer::connect(&lab)?.put_all(self.peers)?;
-        let mut daemons: Vec<(Name, Daemon)> = Vec::new();
-        // Both at once: what one does while it is quiet does not disturb the other.
-        for contender in Contender::all(&lab)? {
-            tell.say(contender.name.text);
+        Writer::connect(&lab, Store::Etcd)?.put_all(self.peers)?;
+        let mut contenders: Vec<_> = Contender::all(&lab)?
+            .into_iter()
+            .map(|contender| (Store::Etcd, contender))
+            .collect();
+        let server = if api_server::find()?.is_some() {
+            let mut writer = Writer::connect(&lab, Store::Kubernetes)?;
+            writer.put_all(self.peers)?;
+            let server = ApiServer::start(&lab)?;
+            let nodes = Contender::all_nodes(&lab, &server, &mut writer)?;
+            contenders.extend(nodes.into_iter().map(|node| (Store::Kubernetes, node)));
+            Some(server)
+        } else {
+            None
+        };
+        let mut daemons: Vec<(Store, Name, Daemon)> = Vec::new();
+        // All at once: what one does while it is quiet does not disturb the others.
+        for (store, contender) in contenders {
+            tell.say(&format!("{}{}", contender.name.text, store.suffix()));
             let (daemon, _) = contender.converge(self.peers)?;
-            daemons.push((contender.name, daemon));
+            daemons.push((store, contender.name, daemon));
         }
-        for (_, daemon) in &daemons {
+        for (_, _, daemon) in &daemons {
             wait_quiet(daemon)?;
         }
         tell.advance(0.2);
         let spent = || -> Result<Vec<Duration>> {
             daemons
                 .iter()
-                .map(|(_, daemon)| cpu(daemon.pid()))
+                .map(|(_, _, daemon)| cpu(daemon.pid()))
                 .collect()
         };
         let (before, start) = (spent()?, Instant::now());
@@ -64,8 +79,8 @@ impl Scene {
         }
         let minutes = start.elapsed().as_secs_f64() / 60.0;
         let mut figures = Figures::default();
-        let scene = self.title();
-        for (((name, daemon), before), after) in daemons.iter().zip(before).zip(spent()?) {
+        for (((store, name, daemon), before), after) in daemons.iter().zip(before).zip(spent()?) {
+            let scene = format!("{}{}", self.title(), store.suffix());
             let spent = milliseconds(after.saturating_sub(before)) / minutes;
             figures.note(
                 &scene,
@@ -76,6 +91,7 @@ impl Scene {
             );
             figures.note(&scene, "CPU per minute", "ms", *name, spent);
         }
+        drop(server);
         Ok(figures.finish())
     }
 }

@@ -4,9 +4,10 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::figure::Figure;
+use crate::leases::Store;
 use crate::options::Group;
 use crate::progress::Teller;
-use crate::{addresses, answers, attach, converge, footprint, micro, packets};
+use crate::{addresses, answers, api_server, attach, converge, footprint, micro, packets};
 
 /// One part.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,13 +24,13 @@ pub(crate) enum Job {
 
 impl Job {
     /// The parts of a group, each measured so often; `quick` is their smallest form.
-    pub(crate) fn of(group: Group, quick: bool, rounds: usize) -> Vec<Self> {
-        match group {
+    pub(crate) fn of(group: Group, quick: bool, rounds: usize) -> Result<Vec<Self>> {
+        Ok(match group {
             Group::Attach => attach_scenes(quick, rounds)
                 .into_iter()
                 .map(Self::Attach)
                 .collect(),
-            Group::Converge => converge_scenes(quick, rounds)
+            Group::Converge => converge_scenes(quick, rounds, &stores()?)
                 .into_iter()
                 .map(Self::Converge)
                 .collect(),
@@ -47,7 +48,7 @@ impl Job {
                 .into_iter()
                 .map(Self::Packets)
                 .collect(),
-        }
+        })
     }
 
     pub(crate) fn title(&self) -> String {
@@ -101,22 +102,31 @@ fn attach_scenes(quick: bool, rounds: usize) -> Vec<attach::Scene> {
     ]
 }
 
-fn converge_scenes(quick: bool, rounds: usize) -> Vec<converge::Scene> {
-    let scene = |leases, renewals| converge::Scene {
+/// Where leases can lie on this machine.
+fn stores() -> Result<Vec<Store>> {
+    let mut stores = vec![Store::Etcd];
+    stores.extend(api_server::find()?.map(|_| Store::Kubernetes));
+    Ok(stores)
+}
+
+fn converge_scenes(quick: bool, rounds: usize, stores: &[Store]) -> Vec<converge::Scene> {
+    let scene = |store, leases, renewals| converge::Scene {
+        store,
         leases,
         rounds,
-        changes: if quick { 2 } else { 20 },
+        changes: if quick { 2 } else { 200 },
         renewals,
     };
-    if quick {
-        return vec![scene(20, true)];
-    }
-    vec![
-        scene(100, false),
-        scene(1000, false),
-        scene(5000, true),
-        scene(10_000, false),
-    ]
+    let leases: &[(u32, bool)] = if quick {
+        &[(20, true)]
+    } else {
+        &[(100, false), (1000, false), (5000, true), (10_000, false)]
+    };
+    let in_store = |&store| {
+        let scenes = leases.iter();
+        scenes.map(move |&(leases, renewals)| scene(store, leases, renewals))
+    };
+    stores.iter().flat_map(in_store).collect()
 }
 
 fn footprint_parts(quick: bool, rounds: usize) -> Vec<Job> {

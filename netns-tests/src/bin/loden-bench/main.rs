@@ -7,8 +7,10 @@
 
 mod addresses;
 mod answers;
+mod api_server;
 mod attach;
 mod call;
+mod calm;
 mod converge;
 mod daemons;
 mod figure;

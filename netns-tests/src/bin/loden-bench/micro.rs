@@ -16,14 +16,14 @@ use hostnet::{Address, FdbEntry, Link, LinkIndex, Neighbour, Vxlan};
 use ipam::{LeaseRecord, NetConf, PerFamily, Subnets};
 use serde::{Deserialize, Serialize};
 
+use crate::call::milliseconds;
 use crate::figure::{Figure, Figures, Name};
 use crate::leases::{NET_CONF, Peer};
 use crate::progress::Teller;
 
-const LODEN: Name = Name {
-    text: "Loden",
-    beside: None,
-};
+/// What is executed; it stands where contenders stand.
+type Part = &'static str;
+
 const UPLINK: LinkIndex = LinkIndex(2);
 const DEVICE: LinkIndex = LinkIndex(3);
 
@@ -49,31 +49,32 @@ impl Scene {
         let mut figures = Figures::default();
         for round in 0..self.rounds {
             tell.say(&format!("round {round}"));
-            let mut note = |measure: &str, unit: &str, time: Duration, factor: f64| {
+            let mut note = |part: Part, time: Duration| {
+                let name = Name {
+                    text: part,
+                    beside: None,
+                };
                 figures.note(
                     &self.title(),
-                    measure,
-                    unit,
-                    LODEN,
-                    time.as_secs_f64() * factor,
+                    "one execution",
+                    "ms",
+                    name,
+                    milliseconds(time),
                 );
             };
-            let desired = self.time(|| cluster.desired());
-            note("desired state", "ms", desired, 1e3);
+            note("desired state", self.time(|| cluster.desired()));
             let same = self.time(|| reconcile::plan(&cluster.wanted, &cluster.observed));
-            note("comparison, nothing differs", "ms", same, 1e3);
+            note("comparison, nothing differs", same);
             let one = self.time(|| reconcile::plan(&cluster.wanted, &altered));
-            note("comparison, one entry missing", "ms", one, 1e3);
+            note("comparison, one entry missing", one);
             let all = self.time(|| reconcile::plan(&cluster.wanted, &Observed::default()));
-            note("comparison, no device", "ms", all, 1e3);
-            let taken = self.time(|| cluster.take_in());
-            note("snapshot taken in", "ms", taken, 1e3);
+            note("comparison, no device", all);
+            note("snapshot taken in", self.time(|| cluster.take_in()));
             let value = Peer(0).value();
             let decoded = self.time(|| LeaseRecord::parse(value.as_bytes()));
-            note("lease decoded", "µs", decoded, 1e6);
+            note("one lease decoded", decoded);
             let record = &cluster.peers.first().context("no peers")?.record;
-            let encoded = self.time(|| record.to_json());
-            note("lease encoded", "µs", encoded, 1e6);
+            note("one lease encoded", self.time(|| record.to_json()));
             tell.advance(1.0 / self.rounds as f64);
         }
         Ok(figures.finish())

@@ -74,7 +74,7 @@ impl Group {
             ],
             Self::Footprint => &["resident memory"],
             Self::Ipam => &["take an address, p50"],
-            Self::Micro => &[],
+            Self::Micro => &["one execution"],
             Self::Packets => &[
                 "TCP, one stream",
                 "request and response, p50",

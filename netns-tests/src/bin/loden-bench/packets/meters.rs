@@ -1,6 +1,5 @@
 //! What is measured between two places: streams, requests, connections, small datagrams.
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,11 +10,13 @@ use anyhow::{Context, Result, anyhow};
 use netns_tests::{Endpoint, Traffic};
 use serde_json::Value;
 
+use crate::calm::busy;
+
 /// Where the services of requests and connections listen.
 pub(super) const PORT: u16 = 7777;
 
-/// In `/proc/stat` (`USER_HZ`, the same on every Linux).
-const TICKS_A_SECOND: f64 = 100.0;
+/// Where iperf3 listens unless told.
+pub(super) const IPERF_PORT: u16 = 5201;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -75,22 +76,6 @@ fn number(report: &Value, path: &[&str]) -> Result<f64> {
     value
         .as_f64()
         .with_context(|| format!("iperf3 did not tell {path:?}: {report}"))
-}
-
-/// Processor seconds that the machine has spent on anything.
-fn busy() -> Result<f64> {
-    let text = fs::read_to_string("/proc/stat")?;
-    let first = text.lines().next().context("/proc/stat is empty")?;
-    Ok(busy_ticks(first) / TICKS_A_SECOND)
-}
-
-/// All columns but idle and waiting; what guests use is in another one already.
-fn busy_ticks(line: &str) -> f64 {
-    let columns = line.split_whitespace().skip(1).take(8).enumerate();
-    columns
-        .filter(|(column, _)| ![3, 4].contains(column))
-        .filter_map(|(_, number)| number.parse::<f64>().ok())
-        .sum()
 }
 
 /// Round-trip times of one byte over one connection, in microseconds.
@@ -195,14 +180,4 @@ fn next(listener: &TcpListener, over: &AtomicBool) -> io::Result<Option<TcpStrea
     }
     connection.set_nodelay(true)?;
     Ok(Some(connection))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn idle_and_waiting_are_not_busy() {
-        assert_eq!(busy_ticks("cpu  10 2 30 4000 500 6 7 8 9 0"), 63.0);
-    }
 }

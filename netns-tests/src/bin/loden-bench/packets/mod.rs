@@ -66,17 +66,15 @@ impl Scene {
             figures.note(&scene, measure, unit, *name, value);
         };
         let time = Duration::from_millis(self.milliseconds);
-        // Only one port leads to a pod behind a service address.
-        if *address == path.far() {
-            let one = meters::stream(from, to, *address, 1, self.seconds)?;
-            note("TCP, one stream", "Gbit/s", one.gigabits_per_second);
-            note("segments sent again", "", one.retransmits);
-            note("CPU per gigabyte", "s", one.cpu_seconds_per_gigabyte);
-            let several = meters::stream(from, to, *address, STREAMS, self.seconds)?;
-            note("TCP, 4 streams", "Gbit/s", several.gigabits_per_second);
-            let datagrams = meters::datagrams(from, to, *address, self.seconds)?;
-            note("UDP of 64 bytes", "1/s", datagrams);
-        }
+        let one = meters::stream(from, to, *address, 1, self.seconds)?;
+        note("TCP, one stream", "Gbit/s", one.gigabits_per_second);
+        note("segments sent again", "", one.retransmits);
+        note("CPU per gigabyte", "s", one.cpu_seconds_per_gigabyte);
+        let several = meters::stream(from, to, *address, STREAMS, self.seconds)?;
+        note("TCP, 4 streams", "Gbit/s", several.gigabits_per_second);
+        note("segments sent again, 4 streams", "", several.retransmits);
+        let datagrams = meters::datagrams(from, to, *address, self.seconds)?;
+        note("UDP of 64 bytes", "1/s", datagrams);
         let times = meters::requests(from, to, *address, time)?;
         note(
             "request and response, p50",

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context, Result};
 use netns_tests::{Address, Daemon, Endpoint, Host, Lab, Namespaces, Pod, etcd};
 
-use super::meters::PORT;
+use super::meters::{IPERF_PORT, PORT};
 use crate::figure::Name;
 
 const ROUTED: Name = Name {
@@ -40,13 +40,6 @@ pub(super) struct Path {
     pub(super) to: Place,
     /// Under which the far side is reached from the near side.
     pub(super) address: IpAddr,
-}
-
-impl Path {
-    /// The far side's own address.
-    pub(super) fn far(&self) -> IpAddr {
-        self.to.address()
-    }
 }
 
 /// A host or a pod.
@@ -223,19 +216,25 @@ impl Site<'_> {
 /// address. Which of them is asked for does not matter to a map.
 fn serve(host: &Host, pod: IpAddr, services: u32) -> Result<IpAddr> {
     let address = |number: u32| Ipv4Addr::from_bits(Ipv4Addr::new(10, 96, 0, 1).to_bits() + number);
-    let elements: Vec<String> = (0..services)
-        .map(|number| format!("{} . {PORT} : {pod} . {PORT}", address(number)))
+    let element = |address: Ipv4Addr, protocol: &str, port: u16| {
+        format!("{address} . {protocol} . {port} : {pod} . {port}")
+    };
+    let asked = address(services / 2);
+    let mut elements: Vec<String> = (0..services)
+        .map(|number| element(address(number), "tcp", PORT))
         .collect();
+    elements.extend(["tcp", "udp"].map(|protocol| element(asked, protocol, IPERF_PORT)));
     let ruleset = format!(
-        "table ip services {{\n map to {{\n type ipv4_addr . inet_service : ipv4_addr . inet_service\n elements = {{ {} }}\n }}\n \
+        "table ip services {{\n map to {{\n type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service\n \
+         elements = {{ {} }}\n }}\n \
          chain pre {{\n type nat hook prerouting priority dstnat\n \
-         ip daddr 10.96.0.0/12 dnat ip to ip daddr . tcp dport map @to\n }}\n}}\n",
+         ip daddr 10.96.0.0/12 meta l4proto {{ tcp, udp }} dnat ip to ip daddr . meta l4proto . th dport map @to\n }}\n}}\n",
         elements.join(",\n")
     );
     let file = std::env::temp_dir().join(format!("services-{services}.nft"));
     std::fs::write(&file, ruleset)?;
     host.exec(["nft", "-f", &file.display().to_string()])?;
-    Ok(address(services / 2).into())
+    Ok(asked.into())
 }
 
 /// The set-up that flannel makes: a VXLAN device with entries for the other host, a bridge for pods, a rule to masquerade.
