@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 use hostnet::netns::Netns;
-use hostnet::{Change, Link, LinkIndex, Neighbour, Netlink, Refused, sysctl};
+use hostnet::{Change, Link, LinkIndex, Neighbour, NeighbourState, Netlink, Refused, sysctl};
 
 use ipnetwork::IpNetwork;
 
@@ -67,9 +67,13 @@ impl Connected {
                 let proxies = self.proxies.iter().cloned();
                 changes.extend(proxies.map(Change::ReplaceNeighbour));
                 // Asked for the link for the same reason as in the pod.
-                self.host
-                    .apply_and_link(&changes, &link.name)
-                    .map_err(Error::Refused)?;
+                if let Err(refusals) = self.host.apply_and_link(&changes, &link.name)
+                    && !refusals
+                        .iter()
+                        .all(|refused| is_dispensable(refused, &changes))
+                {
+                    return Err(Error::Refused(refusals));
+                }
                 self.await_gateways(plan)
             }
             Kind::Bridge(conf) => {
@@ -117,6 +121,13 @@ impl Connected {
         let patience = GATEWAY_PATIENCE.min(self.deadline.left()?);
         await_addresses(&mut self.host, plan.gateways(), patience).map(drop)
     }
+}
+
+/// Whether what was refused is only the entry that spares the first packet an ARP request, for want of room: the kernel's table of
+/// neighbours is one for all namespaces, and what is younger than five seconds it does not let go.
+fn is_dispensable(refused: &Refused, changes: &[Change]) -> bool {
+    let seed = |change: &Change| matches!(change, Change::ReplaceNeighbour(neighbour) if neighbour.state == NeighbourState::Reachable);
+    refused.error.is_no_room() && changes.get(refused.index).is_some_and(seed)
 }
 
 /// Whether what was refused is a route that a pod with several networks has already; the first one wins, as with the reference
@@ -335,3 +346,6 @@ pub(crate) fn delete(
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,12 +102,33 @@ impl Alteration {
         self.fdb.extend(later.fdb);
     }
 
+    /// What takes it back: the same entries as they are in `desired` before it.
+    pub fn back_to(&self, desired: &Desired) -> Self {
+        Self {
+            routes: before(&self.routes, &desired.routes),
+            neighbours: before(&self.neighbours, &desired.neighbours),
+            fdb: before(&self.fdb, &desired.fdb),
+        }
+    }
+
     /// Makes the difference.
     pub fn apply_to(self, desired: &mut Desired) {
         apply(self.routes, &mut desired.routes);
         apply(self.neighbours, &mut desired.neighbours);
         apply(self.fdb, &mut desired.fdb);
     }
+}
+
+fn before<K: Ord + Clone, V: Clone>(
+    alteration: &BTreeMap<K, Option<V>>,
+    entries: &BTreeMap<K, V>,
+) -> BTreeMap<K, Option<V>> {
+    let keys = alteration.keys().cloned();
+    keys.map(|key| {
+        let value = entries.get(&key).cloned();
+        (key, value)
+    })
+    .collect()
 }
 
 fn apply<K: Ord, V>(alteration: BTreeMap<K, Option<V>>, entries: &mut BTreeMap<K, V>) {

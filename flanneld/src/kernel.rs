@@ -7,6 +7,7 @@ mod apply;
 mod contest;
 mod examine;
 mod journal;
+mod lately;
 mod news;
 mod observe;
 mod rules;

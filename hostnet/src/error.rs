@@ -143,6 +143,12 @@ impl KernelError {
         self.errno == Errno::EADDRINUSE as i32
     }
 
+    /// Whether a table of the kernel has no room for one more entry, as that of neighbours (`gc_thresh3`).
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        self.errno == Errno::ENOBUFS as i32
+    }
+
     /// Whether this process may not do what it asked for (it needs `CAP_NET_ADMIN` in the namespace's user namespace).
     #[must_use]
     pub fn is_not_permitted(&self) -> bool {

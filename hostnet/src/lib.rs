@@ -7,6 +7,7 @@
 
 pub mod conntrack;
 pub mod ethtool;
+pub mod memory;
 pub mod netns;
 pub mod nft;
 pub mod pod_link;

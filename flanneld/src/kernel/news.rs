@@ -5,8 +5,9 @@
 
 use hostnet::{FdbEntry, LinkIndex, Neighbour, NeighbourState, Notice, Route};
 
+use super::lately::Lately;
 use super::rules;
-use crate::desired::Desired;
+use crate::desired::{Alteration, Desired};
 use crate::reconcile::{self, Observed, ROUTE_PROTOCOL, Scope};
 
 /// What is to be looked at because of notifications.
@@ -17,10 +18,18 @@ pub(super) struct News {
     pub(super) suspects: Vec<Route>,
     /// Whether the uplink itself changed; what is lost with it nobody has undone.
     pub(super) uplink: bool,
+    /// Whether something was told that is most likely a late echo, so that looking at it can wait.
+    pub(super) echo: bool,
 }
 
 impl News {
-    pub(super) fn take(&mut self, notice: Notice, desired: &Desired, observed: &Observed) {
+    pub(super) fn take(
+        &mut self,
+        notice: Notice,
+        desired: &Desired,
+        observed: &Observed,
+        lately: &Lately,
+    ) {
         let view = View { desired, observed };
         match notice {
             Notice::Firewall { table, chain } => {
@@ -38,20 +47,20 @@ impl News {
                 self.uplink |= uplink;
                 self.scope.network |= uplink || view.name(link).is_some();
             }
-            Notice::Neighbour { neighbour, removed } => {
-                self.scope.network |= view.neighbour_matters(&neighbour, removed);
-            }
-            Notice::Fdb {
-                link,
-                entry,
-                removed,
-            } => self.scope.network |= view.fdb_matters(link, entry.as_ref(), removed),
-            Notice::Route { route, removed } => {
-                if view.route_matters(&route, removed) {
-                    self.scope.network = true;
-                    if !removed && desired.routes.contains_key(&route.destination) {
-                        self.suspects.push(route);
-                    }
+            entry @ (Notice::Neighbour { .. } | Notice::Fdb { .. } | Notice::Route { .. }) => {
+                if !view.matters(&entry) {
+                    return;
+                }
+                if lately.any(|former| view.is_echo(&entry, former)) {
+                    self.echo = true;
+                    return;
+                }
+                self.scope.network = true;
+                if let Notice::Route { route, removed } = entry
+                    && !removed
+                    && desired.routes.contains_key(&route.destination)
+                {
+                    self.suspects.push(route);
                 }
             }
         }
@@ -70,6 +79,53 @@ impl View<'_> {
         devices
             .find(|(_, device)| device.link.index == index)
             .map(|(name, _)| name.as_str())
+    }
+
+    /// Whether an entry is not as it is wanted.
+    fn matters(&self, notice: &Notice) -> bool {
+        match notice {
+            Notice::Neighbour { neighbour, removed } => self.neighbour_matters(neighbour, *removed),
+            Notice::Fdb {
+                link,
+                entry,
+                removed,
+            } => self.fdb_matters(*link, entry.as_ref(), *removed),
+            Notice::Route { route, removed } => self.route_matters(route, *removed),
+            _ => false,
+        }
+    }
+
+    /// Whether an entry is as it was wanted before the alteration that `former` takes back.
+    fn is_echo(&self, notice: &Notice, former: &Alteration) -> bool {
+        let name = |link| self.name(link).map(str::to_owned);
+        let altered = match notice {
+            Notice::Neighbour { neighbour, .. } => name(neighbour.link).is_some_and(|device| {
+                let key = (device, neighbour.address);
+                former.neighbours.contains_key(&key)
+            }),
+            Notice::Fdb {
+                link,
+                entry: Some(entry),
+                ..
+            } => name(*link).is_some_and(|device| former.fdb.contains_key(&(device, entry.mac))),
+            Notice::Route { route, .. } => former.routes.contains_key(&route.destination),
+            _ => false,
+        };
+        if !altered {
+            return false;
+        }
+        let mut then = Desired {
+            networks: self.desired.networks.clone(),
+            former: self.desired.former.clone(),
+            uplink: self.desired.uplink,
+            ..Desired::default()
+        };
+        former.clone().apply_to(&mut then);
+        let view = View {
+            desired: &then,
+            observed: self.observed,
+        };
+        !view.matters(notice)
     }
 
     fn neighbour_matters(&self, neighbour: &Neighbour, removed: bool) -> bool {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::info;
 
+use super::lately::ECHO;
 use super::worker::{Task, Worker};
 use crate::reconcile::{Object, Scope};
 
@@ -28,6 +29,8 @@ pub(super) struct Timers {
     retry: Option<(Instant, Duration)>,
     /// When something contested may be put right again.
     pub(super) contested: Option<Instant>,
+    /// When what seemed to be an echo is looked at after all.
+    echo: Option<Instant>,
 }
 
 impl Timers {
@@ -38,12 +41,14 @@ impl Timers {
             rules: None,
             retry: None,
             contested: None,
+            echo: None,
         }
     }
 
     pub(super) fn next(&self) -> Instant {
         let retry = self.retry.map(|(at, _)| at);
         let others = retry.into_iter().chain(self.contested).chain(self.rules);
+        let others = others.chain(self.echo);
         others.fold(self.comparison.min(self.settings), Instant::min)
     }
 }
@@ -74,6 +79,15 @@ impl Worker {
         if timers.contested.is_some_and(|at| at <= now) {
             timers.contested = None;
             *scope = Scope::ALL;
+        }
+        if task.news.echo {
+            timers.echo.get_or_insert(now + ECHO);
+        }
+        if timers.echo.is_some_and(|at| at <= now) {
+            scope.network = true;
+        }
+        if scope.network {
+            timers.echo = None;
         }
         for object in self.ledger.settle(now) {
             info!("{object} is left alone again");

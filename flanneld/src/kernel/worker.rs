@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Instant, SystemTime};
 
 use hostnet::nft::Nftables;
-use hostnet::{Netlink, Route, Traffic};
+use hostnet::{Netlink, Route, Traffic, memory};
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, error, info, warn};
 
@@ -13,6 +13,7 @@ use super::apply::{Cause, STEPS_TOLD, tell};
 use super::contest::Ledger;
 use super::examine::{Examination, Pulse};
 use super::journal::Journal;
+use super::lately::Lately;
 use super::news::News;
 use super::rules::Rules;
 use super::timers::Timers;
@@ -47,6 +48,8 @@ pub(super) struct Worker {
     pub(super) desired: Option<Box<Desired>>,
     /// What is different from that by now, not yet brought about.
     pending: Alteration,
+    /// What was different before.
+    lately: Lately,
     pub(super) generation: u64,
     /// As it was found when last looked at. What hangs on devices is kept during a comparison only.
     pub(super) observed: Observed,
@@ -69,6 +72,7 @@ impl Worker {
             told,
             desired: None,
             pending: Alteration::default(),
+            lately: Lately::default(),
             generation: 0,
             observed: Observed::default(),
             locked: BTreeSet::new(),
@@ -124,9 +128,11 @@ impl Worker {
             Order::Examine(question) => task.questions.push(question),
             Order::Look(None) => task.news.scope = Scope::ALL,
             Order::Look(Some(notices)) => {
+                self.lately.forget(Instant::now());
                 if let Some(desired) = &self.desired {
                     for notice in notices {
-                        task.news.take(notice, desired, &self.observed);
+                        task.news
+                            .take(notice, desired, &self.observed, &self.lately);
                     }
                 }
             }
@@ -145,6 +151,7 @@ impl Worker {
             if !(known && self.alter(&desired, &alteration)) {
                 task.news.scope.network = true;
             }
+            self.lately.note(alteration.back_to(&desired), begin);
             alteration.apply_to(&mut desired);
         }
         if task.news.scope != Scope::NOTHING {
@@ -234,6 +241,9 @@ impl Worker {
             );
         }
         self.observed.forget_entries();
+        if scope.network {
+            memory::give_back();
+        }
         self.plan_next(scope, trouble.is_none(), &withheld);
         self.tell_state(trouble);
     }

@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 
 use super::*;
 use crate::desired::{Device, Hop};
+use crate::kernel::lately::ECHO;
 use crate::reconcile::ObservedDevice;
 
 const DEVICE: LinkIndex = LinkIndex(7);
@@ -65,9 +66,13 @@ fn stage() -> (Desired, Observed) {
 }
 
 fn news(notice: Notice) -> News {
+    news_after(notice, &Lately::default())
+}
+
+fn news_after(notice: Notice, lately: &Lately) -> News {
     let (desired, observed) = stage();
     let mut news = News::default();
-    news.take(notice, &desired, &observed);
+    news.take(notice, &desired, &observed, lately);
     news
 }
 
@@ -228,4 +233,73 @@ fn a_change_of_the_uplink_is_told_apart() {
     assert!(!device.uplink && device.scope.network);
     assert!(looks(link(LinkIndex(99), "flannel.1")));
     assert!(news(Notice::Setting).scope.settings);
+}
+
+/// A lease that came and went, of which the kernel tells late; and one that went and came.
+#[test]
+fn what_was_wanted_a_moment_ago_can_wait() {
+    let now = std::time::Instant::now();
+    let name = "flannel.1".to_owned();
+    let gone = IpAddr::from(Ipv4Addr::new(10, 244, 9, 0));
+    let hop = Hop::Tunnel {
+        device: name.clone(),
+        gateway: gone,
+    };
+    let mut lately = Lately::default();
+    lately.note(
+        Alteration {
+            routes: BTreeMap::from([
+                (network("10.244.9.0/24"), Some(hop)),
+                (network("10.244.2.0/24"), None),
+            ]),
+            neighbours: BTreeMap::from([
+                ((name.clone(), gone), Some(Mac([7; 6]))),
+                ((name.clone(), gateway()), None),
+            ]),
+            fdb: BTreeMap::from([
+                ((name.clone(), Mac([7; 6])), Some(host(9))),
+                ((name, Mac([9; 6])), None),
+            ]),
+        },
+        now,
+    );
+    let neighbour = |address, mac, removed| Notice::Neighbour {
+        neighbour: Neighbour::permanent(DEVICE, address, Mac([mac; 6])),
+        removed,
+    };
+    let fdb = |mac, number, removed| Notice::Fdb {
+        link: DEVICE,
+        entry: Some(FdbEntry::permanent(DEVICE, Mac([mac; 6]), host(number))),
+        removed,
+    };
+    let to = |text, gateway| Route {
+        gateway: Some(gateway),
+        destination: network(text),
+        ..ours()
+    };
+    for echo in [
+        neighbour(gone, 7, false),
+        neighbour(gateway(), 9, true),
+        fdb(7, 9, false),
+        fdb(9, 2, true),
+        route(to("10.244.9.0/24", gone), false),
+        route(ours(), true),
+    ] {
+        let found = news_after(echo.clone(), &lately);
+        assert!(found.echo && !found.scope.network, "{echo:?}");
+        assert!(looks(echo.clone()), "{echo:?}");
+    }
+    // Neither as it is wanted nor as it was, or of something else.
+    for other in [
+        neighbour(gone, 8, false),
+        fdb(7, 8, false),
+        fdb(6, 9, false),
+        route(to("10.244.9.0/24", gateway()), false),
+        route(to("10.244.8.0/24", gone), false),
+    ] {
+        let found = news_after(other.clone(), &lately);
+        assert!(!found.echo && found.scope.network, "{other:?}");
+    }
+    lately.forget(now + 2 * ECHO);
+    assert!(news_after(fdb(7, 9, false), &lately).scope.network);
 }

@@ -10,7 +10,7 @@ use crate::call::milliseconds;
 use crate::converge::wait_quiet;
 use crate::daemons::{Contender, LODEN};
 use crate::figure::{Figure, Figures};
-use crate::leases::{NET_CONF, Writer};
+use crate::leases::{NET_CONF, Store, Writer};
 use crate::progress::Teller;
 
 /// What is asked. Doctor also without the packets that it sends to peers: none of them exists here, and it waits for their answers.
@@ -39,7 +39,7 @@ impl Scene {
         let mut lab = Lab::new()?;
         lab.start_etcd()?;
         lab.put_net_conf(NET_CONF)?;
-        Writer::connect(&lab)?.put_all(self.peers)?;
+        Writer::connect(&lab, Store::Etcd)?.put_all(self.peers)?;
         let program = programs::find("flanneld")?;
         let mut figures = Figures::default();
         for contender in Contender::all(&lab)? {

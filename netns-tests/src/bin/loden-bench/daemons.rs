@@ -82,7 +82,11 @@ impl Contender {
             &self.host,
             &self.program,
             self.arguments.iter().cloned(),
-            &[("NODE_NAME", self.host.name())],
+            &[
+                ("NODE_NAME", self.host.name()),
+                // flannel does not start where there are more Nodes than this, 5,000 unless told.
+                ("EVENT_QUEUE_DEPTH", "20000"),
+            ],
         )
     }
 
