@@ -95,37 +95,47 @@ impl View<'_> {
         }
     }
 
-    /// Whether an entry is as it was wanted before the alteration that `former` takes back.
+    /// Whether an entry is as it was wanted before the alteration that `former` takes back. Costs the same however much that is: after
+    /// the first peers of a large network it is everything, and so may be what a stranger undoes then.
     fn is_echo(&self, notice: &Notice, former: &Alteration) -> bool {
-        let name = |link| self.name(link).map(str::to_owned);
-        let altered = match notice {
-            Notice::Neighbour { neighbour, .. } => name(neighbour.link).is_some_and(|device| {
-                let key = (device, neighbour.address);
-                former.neighbours.contains_key(&key)
-            }),
-            Notice::Fdb {
-                link,
-                entry: Some(entry),
-                ..
-            } => name(*link).is_some_and(|device| former.fdb.contains_key(&(device, entry.mac))),
-            Notice::Route { route, .. } => former.routes.contains_key(&route.destination),
-            _ => false,
-        };
-        if !altered {
+        let Some(alone) = self.alone(notice, former) else {
             return false;
-        }
+        };
         let mut then = Desired {
             networks: self.desired.networks.clone(),
             former: self.desired.former.clone(),
             uplink: self.desired.uplink,
             ..Desired::default()
         };
-        former.clone().apply_to(&mut then);
+        alone.apply_to(&mut then);
         let view = View {
             desired: &then,
             observed: self.observed,
         };
         !view.matters(notice)
+    }
+
+    /// Of an alteration what concerns the entry that is told of, if anything does.
+    fn alone(&self, notice: &Notice, former: &Alteration) -> Option<Alteration> {
+        let mut alone = Alteration::default();
+        match notice {
+            Notice::Neighbour { neighbour, .. } => {
+                let key = (self.name(neighbour.link)?.to_owned(), neighbour.address);
+                let mac = *former.neighbours.get(&key)?;
+                alone.neighbours.insert(key, mac);
+            }
+            Notice::Fdb { link, entry, .. } => {
+                let key = (self.name(*link)?.to_owned(), entry.as_ref()?.mac);
+                let destination = *former.fdb.get(&key)?;
+                alone.fdb.insert(key, destination);
+            }
+            Notice::Route { route, .. } => {
+                let hop = former.routes.get(&route.destination)?.clone();
+                alone.routes.insert(route.destination, hop);
+            }
+            _ => return None,
+        }
+        Some(alone)
     }
 
     fn neighbour_matters(&self, neighbour: &Neighbour, removed: bool) -> bool {
