@@ -4,7 +4,6 @@
 //! whatever reason, leaves the kernel as it is.
 
 mod node;
-mod settle;
 mod tell;
 
 use std::net::SocketAddr;

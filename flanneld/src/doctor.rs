@@ -8,6 +8,7 @@ mod clash;
 pub mod facts;
 pub mod finding;
 mod fix;
+pub mod foreign;
 mod gather;
 pub mod text;
 

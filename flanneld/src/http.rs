@@ -4,6 +4,7 @@
 //! there.
 
 pub mod client;
+pub mod date;
 mod serve;
 pub mod socket;
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use ipam::LeaseKey;
 
-use crate::store::{PeerEvent, PeerLease};
+use crate::store::{PeerEvent, PeerLease, Used};
 
 /// The other nodes' leases.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +62,10 @@ impl Leases {
                 let mut fresh: BTreeMap<LeaseKey, PeerLease> =
                     peers.into_iter().map(|lease| (lease.key, lease)).collect();
                 // Of an entry that cannot be read nothing new is known; what was known of it goes on to hold.
-                for key in skipped.into_iter().filter_map(|entry| entry.lease) {
+                let former = skipped
+                    .into_iter()
+                    .filter(|entry| entry.used != Used::NotOurs);
+                for key in former.filter_map(|entry| entry.lease) {
                     if let Some(before) = self.all.get(&key) {
                         fresh.insert(key, before.clone());
                     }
@@ -78,7 +81,7 @@ impl Leases {
                 .map(Change::Left)
                 .into_iter()
                 .collect(),
-            PeerEvent::Unreadable(_) => Vec::new(),
+            PeerEvent::Unreadable(_) | PeerEvent::Mended(_) => Vec::new(),
         }
     }
 
@@ -119,7 +122,7 @@ mod tests {
     use ipam::{LeaseBackend, LeaseRecord, PerFamily};
 
     use super::*;
-    use crate::store::{Unreadable, Used};
+    use crate::store::Unreadable;
 
     fn key(number: u8) -> LeaseKey {
         format!("10.244.{number}.0-24").parse().unwrap()

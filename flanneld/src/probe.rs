@@ -5,6 +5,8 @@
 //! answers, [`peer`] asks all there is to ask of many hosts at once, in bounded time.
 
 pub mod echo;
+#[cfg(test)]
+pub(crate) mod outcomes;
 pub mod packet;
 pub mod peer;
 pub mod tcp;

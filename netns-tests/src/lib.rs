@@ -25,11 +25,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clock;
 mod cluster;
 pub mod cni;
 pub mod command;
 pub mod conform;
 pub mod daemon;
+pub mod doctor;
 mod endpoint;
 pub mod etcd;
 pub mod flannel;

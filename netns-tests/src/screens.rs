@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{Address, Endpoint, Host, Lab, eventually, programs};
+use crate::{Address, Endpoint, Host, Lab, doctor, eventually, programs};
 
 /// How long the lab may take for each change.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,6 +48,7 @@ pub fn draw() -> Result<Vec<(&'static str, String)>> {
     })?;
     let status = flanneld(a, &["status"])?;
     let trace = flanneld(a, &["trace", "web-0", &far.address().to_string()])?;
+    let doctor = diagnosed(a, c)?;
     let plan = contested_plan(a, deleted)?;
     // Left alone it comes back.
     a.wait_peers([b, c])?;
@@ -60,7 +61,22 @@ pub fn draw() -> Result<Vec<(&'static str, String)>> {
         ("status-down", down),
         ("plan", plan),
         ("trace", trace),
+        ("doctor", doctor),
     ])
+}
+
+/// What the doctor says while a firewall on a peer drops what comes in for the tunnel.
+fn diagnosed(host: &Host, peer: &Host) -> Result<String> {
+    doctor::furnish(host)?;
+    // As systemd sets it; what is there else is the machine's.
+    host.sh("sysctl -qw net/ipv4/conf/all/rp_filter=2")?;
+    peer.sh("nft add table inet filter\n\
+         nft 'add chain inet filter input { type filter hook input priority 0; }'\n\
+         nft add rule inet filter input udp dport 8472 drop")?;
+    doctor::wait_cause(host, "reach")?;
+    let text = doctor::text(host, &[])?;
+    peer.sh("nft delete table inet filter")?;
+    Ok(text)
 }
 
 /// The plan while somebody keeps deleting a route.
@@ -82,10 +98,13 @@ fn flanneld(host: &Host, words: &[&str]) -> Result<String> {
 
 /// The words of a screen without what differs from one run to the next: numbers, ages, and the layout that follows from them.
 pub fn shape(screen: &str) -> Vec<String> {
+    let mut before = "";
     let words = screen.split_whitespace().map(|word| {
+        // The kernel is the machine's.
+        let kernel = std::mem::replace(&mut before, word) == "Linux";
         let digit = word.chars().any(|letter| letter.is_ascii_digit());
         let plain = word.trim_matches(|letter: char| !letter.is_alphanumeric());
-        if digit && !plain.contains('.') && !plain.contains(':') {
+        if kernel || digit && !plain.contains('.') && !plain.contains(':') {
             "#".to_owned()
         } else {
             word.to_owned()

@@ -1,6 +1,8 @@
 //! Hosts that take their subnets from Kubernetes: a real API server on a host of its own, Nodes as the kubelet and the controller
 //! manager make them, `flanneld` as the manifest starts it.
 
+#[path = "kube/doctor.rs"]
+mod doctor;
 #[path = "kube/nodes.rs"]
 mod nodes;
 #[path = "kube/one_family.rs"]
@@ -22,6 +24,9 @@ use std::process::ExitCode;
 
 use loden_tests::kube::api_server;
 
+use doctor::{
+    a_clock_apart_from_the_api_servers_is_named, annotations_that_cannot_be_used_are_named,
+};
 use nodes::{
     a_node_made_anew_with_another_subnet_is_followed,
     nodes_that_are_not_ours_are_left_out_with_a_reason, stripped_and_deleted_nodes_come_back,
@@ -48,6 +53,8 @@ fn main() -> ExitCode {
         stripped_and_deleted_nodes_come_back within 300,
         nodes_that_are_not_ours_are_left_out_with_a_reason within 300,
         a_change_in_one_family_is_followed within 300,
+        annotations_that_cannot_be_used_are_named within 300,
+        a_clock_apart_from_the_api_servers_is_named within 300,
         a_rebooted_host_has_its_macs_again within 300,
         an_absent_api_server_stops_nothing_but_changes within 300,
         an_expired_token_stops_nothing_but_changes within 300,

@@ -119,7 +119,7 @@ async fn a_backup_that_is_older_than_leases_costs_nobody_a_subnet() -> Result<()
         match event? {
             PeerEvent::Removed(key) => bail!("{key} was taken away"),
             PeerEvent::Snapshot { peers, .. } => assert_eq!(peers.len(), 3),
-            PeerEvent::Changed(_) | PeerEvent::Unreadable(_) => {}
+            PeerEvent::Changed(_) | PeerEvent::Unreadable(_) | PeerEvent::Mended(_) => {}
         }
     }
     Ok(())

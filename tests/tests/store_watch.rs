@@ -41,7 +41,7 @@ impl Known {
             PeerEvent::Removed(key) => {
                 self.hosts.remove(&key.to_string());
             }
-            PeerEvent::Unreadable(_) => {}
+            PeerEvent::Unreadable(_) | PeerEvent::Mended(_) => {}
         }
     }
 

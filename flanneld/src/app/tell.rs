@@ -71,10 +71,13 @@ pub(super) fn tell_unreadable(event: &PeerEvent) {
     let entries = match event {
         PeerEvent::Snapshot { skipped, .. } => skipped.as_slice(),
         PeerEvent::Unreadable(entry) => std::slice::from_ref(entry),
-        PeerEvent::Changed(_) | PeerEvent::Removed(_) => &[],
+        PeerEvent::Changed(_) | PeerEvent::Removed(_) | PeerEvent::Mended(_) => &[],
     };
     for entry in entries {
-        warn!("{}", unreadable(entry));
+        match entry.used {
+            Used::NotOurs => debug!("{}", unreadable(entry)),
+            _ => warn!("{}", unreadable(entry)),
+        }
     }
 }
 
@@ -85,6 +88,7 @@ fn unreadable(entry: &Unreadable) -> String {
         Used::Nothing => format!("{key} is no lease and is left out: {reason}"),
         Used::InPart => format!("{key} is used only in part: {reason}"),
         Used::Former => format!("{key} is used as it was before: {reason}"),
+        Used::NotOurs => format!("{key} is not in this network: {reason}"),
     }
 }
 

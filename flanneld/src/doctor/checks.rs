@@ -1,10 +1,13 @@
 //! The checks: pure functions of the facts, in the order of a packet's path.
 
+mod clock;
 mod cni;
 mod device;
 mod duplicates;
+mod filter;
 mod firewall;
 mod host;
+mod kubernetes;
 mod lease;
 mod reach;
 mod routes;
@@ -20,15 +23,16 @@ pub fn all(facts: &Facts) -> Vec<Finding> {
         device::device(facts),
         device::mac(facts),
         host::link_managers(facts),
-        host::clock(facts),
+        clock::clock(facts),
         lease::store(facts),
         lease::lease(facts),
         duplicates::duplicates(facts),
     ];
-    findings.extend(lease::kubernetes(facts));
+    findings.extend(kubernetes::kubernetes(facts));
     findings.extend([
         routes::overlap(facts),
         host::sysctls(facts),
+        filter::rp_filter(facts),
         firewall::port(facts),
         firewall::forward(facts),
         routes::peers(facts),
@@ -56,6 +60,15 @@ fn some_of<T: ToString>(all: &[T]) -> String {
 
 /// How many of a kind are named.
 const SHOWN: usize = 3;
+
+/// The command that sets a kernel setting, whose path has slashes; in the form with dots a link's name may have none.
+fn sysctl(setting: &str, value: &str) -> String {
+    let name = match setting.contains('.') {
+        true => setting.to_owned(),
+        false => setting.replace('/', "."),
+    };
+    format!("sysctl -w {name}={value}")
+}
 
 /// How the daemon is started, where it is a service of systemd's; in Kubernetes its pod is.
 const RESTART: &str = "systemctl restart flanneld";

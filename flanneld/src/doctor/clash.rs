@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::probe::echo::Reply;
-use crate::status::report::{Peer, PeerInKernel, Report};
+use crate::status::report::{LeftOutCode, Peer, Report};
 
 /// A lease that is left out because another has the same addresses or VTEP.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub(super) fn clashes(report: &Report) -> Vec<Clash<'_>> {
     let left_out = report
         .peers
         .iter()
-        .filter(|peer| peer.kernel == PeerInKernel::LeftOut && is_in_the_way(peer));
+        .filter(|peer| has(peer, LeftOutCode::is_clash));
     left_out
         .map(|left_out| Clash {
             left_out,
@@ -74,11 +74,7 @@ impl<'a> Clash<'a> {
             replies.into_iter().any(Reply::is_answered)
         };
         // That this host is there needs no asking.
-        let with_ours = self
-            .left_out
-            .reasons
-            .iter()
-            .any(|reason| reason.contains("this node's"));
+        let with_ours = has(self.left_out, LeftOutCode::is_clash_with_ours);
         let is_plain = there.iter().all(answers) && (with_ours || !there.is_empty());
         match gone.as_slice() {
             [one] if is_plain => Some(one),
@@ -87,11 +83,8 @@ impl<'a> Clash<'a> {
     }
 }
 
-/// By the words of [`crate::network::peers::Unusable`].
-fn is_in_the_way(peer: &Peer) -> bool {
-    peer.reasons
-        .iter()
-        .any(|reason| reason.contains("overlaps") || reason.contains("claims"))
+fn has(peer: &Peer, is_meant: fn(LeftOutCode) -> bool) -> bool {
+    peer.left_out.iter().any(|part| is_meant(part.code))
 }
 
 fn in_each_others_way(one: &Peer, other: &Peer) -> bool {

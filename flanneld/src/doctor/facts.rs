@@ -25,6 +25,8 @@ pub struct Facts {
     pub subnet_file: Result<SubnetEnv, String>,
     /// When that was written.
     pub subnet_file_written: Option<SystemTime>,
+    /// How far the store's clock is ahead of ours in milliseconds, or why that is not known.
+    pub store_clock: Result<i64, String>,
     /// What the kernel can do.
     pub kernel: KernelFacts,
     /// Every link.
@@ -117,6 +119,8 @@ pub struct PeerFacts {
     pub tunnelled: bool,
     /// By which link this host would send to its pods now; nothing if it was not asked.
     pub leaves_by: Option<Option<LinkIndex>>,
+    /// By which link this host would send to its public address now; nothing if it was not asked.
+    pub answered_by: Option<Option<LinkIndex>>,
 }
 
 /// A peer, and what it answered.
@@ -269,6 +273,11 @@ impl Facts {
         let is_v6 = |tunnel: &&TunnelFacts| tunnel.link.name.starts_with("flannel-v6.");
         self.tunnels.iter().find(|tunnel| is_v6(tunnel) != ipv4)
     }
+}
+
+/// The reverse-path filter of a link, below /proc/sys.
+pub fn filter_of(link: &str) -> String {
+    format!("net/ipv4/conf/{link}/rp_filter")
 }
 
 fn parsed(texts: &[String]) -> Vec<IpNetwork> {

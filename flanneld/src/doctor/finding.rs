@@ -44,6 +44,8 @@ pub enum Check {
     Overlap,
     /// Forwarding.
     Sysctls,
+    /// Filters of packets that come in by another link than answers leave by.
+    RpFilter,
     /// Firewalls and the tunnel's port.
     FirewallPort,
     /// Firewalls and forwarded packets.
@@ -84,6 +86,7 @@ impl Check {
             Self::Kubernetes => "Kubernetes",
             Self::Overlap => "overlaps",
             Self::Sysctls => "forwarding",
+            Self::RpFilter => "rp_filter",
             Self::FirewallPort => "firewall, port",
             Self::FirewallForward => "firewall, pods",
             Self::Peers => "way to peers",
@@ -126,7 +129,7 @@ impl Check {
             Self::Lease => &[Self::Peers, Self::Daemon, Self::Reach],
             Self::Duplicates => &[Self::Reach, Self::Peers, Self::Kubernetes],
             Self::Overlap => &[Self::Peers, Self::Reach],
-            Self::FirewallPort | Self::Peers => &[Self::Reach],
+            Self::RpFilter | Self::FirewallPort | Self::Peers => &[Self::Reach],
             Self::LinkManagers => &[Self::Device, Self::Mac, Self::Peers],
             Self::Mtu => &[Self::Checksum],
             Self::Pods => &[Self::Addresses],
@@ -373,6 +376,7 @@ mod tests {
             Check::Lease,
             Check::Duplicates,
             Check::Overlap,
+            Check::RpFilter,
             Check::FirewallPort,
             Check::Peers,
             Check::Mtu,

@@ -1,8 +1,10 @@
 //! Looking: the kernel, the files, the daemon, the peers. All I/O of the doctor but what `--fix` does.
 
+mod clock;
 mod cni;
 mod firewall;
 mod kernel;
+mod peers;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,9 +12,8 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use hostnet::{LinkIndex, Mac, Netlink, Route, RouteFilter};
+use hostnet::{LinkIndex, Netlink, Route, RouteFilter};
 use ipam::SubnetEnv;
-use ipnetwork::IpNetwork;
 
 use super::clash;
 use super::facts::{Facts, NotAsked, PeerFacts, Probed, TunnelFacts};
@@ -22,9 +23,9 @@ use crate::probe::Patience;
 use crate::probe::echo::{Question, Reply};
 use crate::probe::peer::{Target, Tunnel, Way, probe_all};
 use crate::probe::sample;
-use crate::reconcile::{self, ROUTE_PROTOCOL};
+use crate::reconcile;
 use crate::status::down;
-use crate::status::report::{Peer, PeerInKernel, Report};
+use crate::status::report::Report;
 
 /// Where to look, and how much.
 #[derive(Clone, Debug)]
@@ -69,15 +70,20 @@ pub(super) fn gather(scope: &Scope) -> Result<Facts, GatherError> {
     let mut netlink = Netlink::open()?;
     let mut facts = observe(&mut netlink, scope, daemon)?;
     facts.firewall = firewall::look(&facts);
+    facts.sysctls.extend(kernel::filters(&facts));
+    facts.store_clock = clock::compare(facts.report());
     let chosen = choose(&facts, scope)?;
     for peer in &chosen {
-        let leaves_by = way_of(&mut netlink, peer);
+        let first = peer.subnet.iter().nth(1);
+        let leaves_by = first.and_then(|first| way_to(&mut netlink, first));
+        let answered_by = way_to(&mut netlink, peer.public);
         for known in facts
             .peers
             .iter_mut()
             .filter(|known| known.subnet == peer.subnet)
         {
             known.leaves_by = leaves_by;
+            known.answered_by = answered_by;
         }
     }
     if scope.ask > 0 {
@@ -110,8 +116,8 @@ fn observe(
         ..RouteFilter::default()
     })?;
     let peers = match &daemon {
-        Ok(report) => told_peers(report, &routes, &tunnels),
-        Err(_) => kernels_peers(&routes, &tunnels),
+        Ok(report) => peers::told(report, &routes, &tunnels),
+        Err(_) => peers::of_kernel(&routes, &tunnels),
     };
     // What is on record of pods is in files, and there without a daemon, too.
     let recorded = match &daemon {
@@ -126,6 +132,7 @@ fn observe(
         at: SystemTime::now(),
         subnet_file: SubnetEnv::read(&scope.subnet_file).map_err(|error| error.to_string()),
         subnet_file_written: written.ok(),
+        store_clock: Err("not asked".to_owned()),
         kernel: kernel::features(&links),
         addresses: netlink.addresses(None)?,
         offloads: kernel::offloads(&links, &tunnels),
@@ -141,76 +148,6 @@ fn observe(
         links,
         daemon,
     })
-}
-
-/// The peers by what the daemon says; those whose leases cannot be used are no peers.
-fn told_peers(report: &Report, routes: &[Route], tunnels: &[TunnelFacts]) -> Vec<PeerFacts> {
-    let ours = routes
-        .iter()
-        .filter(|route| route.protocol == ROUTE_PROTOCOL);
-    let ways: BTreeMap<IpNetwork, Option<LinkIndex>> =
-        ours.map(|route| (route.destination, route.link)).collect();
-    let is_tunnelled = |subnet: &IpNetwork| match ways.get(subnet) {
-        Some(link) => tunnels
-            .iter()
-            .any(|tunnel| Some(tunnel.link.index) == *link),
-        None => !tunnels.is_empty(),
-    };
-    let mut peers = Vec::new();
-    let usable = |peer: &&Peer| peer.kernel != PeerInKernel::LeftOut;
-    for peer in report.peers.iter().filter(usable) {
-        let subnets = peer.subnets.iter();
-        for subnet in subnets.filter_map(|subnet| subnet.parse::<IpNetwork>().ok()) {
-            let same_family = |public: &&IpAddr| public.is_ipv4() == subnet.is_ipv4();
-            let public = peer.public.iter().find(same_family).or(peer.public.first());
-            peers.extend(public.map(|&public| PeerFacts {
-                subnet,
-                public,
-                tunnelled: is_tunnelled(&subnet),
-                leaves_by: None,
-            }));
-        }
-    }
-    peers
-}
-
-/// The peers by what the kernel has of them.
-fn kernels_peers(routes: &[Route], tunnels: &[TunnelFacts]) -> Vec<PeerFacts> {
-    let all = |tunnel: &TunnelFacts| {
-        let macs = tunnel.neighbours.iter();
-        let macs = macs.filter_map(|neighbour| Some((neighbour.address, neighbour.mac?)));
-        let hosts = tunnel
-            .fdb
-            .iter()
-            .map(|entry| (entry.mac, entry.destination));
-        let tables: (BTreeMap<IpAddr, Mac>, BTreeMap<Mac, IpAddr>) =
-            (macs.collect(), hosts.collect());
-        (tunnel.link.index, tables)
-    };
-    let tables: BTreeMap<LinkIndex, _> = tunnels.iter().map(all).collect();
-    let mut peers = Vec::new();
-    for route in routes {
-        let Some((gateway, link)) = route.gateway.zip(route.link) else {
-            continue;
-        };
-        let (public, tunnelled) = match tables.get(&link) {
-            Some((macs, hosts)) => (
-                macs.get(&gateway).and_then(|mac| hosts.get(mac)).copied(),
-                true,
-            ),
-            None => (
-                Some(gateway).filter(|_| route.protocol == ROUTE_PROTOCOL),
-                false,
-            ),
-        };
-        peers.extend(public.map(|public| PeerFacts {
-            subnet: route.destination,
-            public,
-            tunnelled,
-            leaves_by: None,
-        }));
-    }
-    peers
 }
 
 /// Those to be asked: the one that was named, or some of all.
@@ -247,13 +184,10 @@ fn choose(facts: &Facts, scope: &Scope) -> Result<Vec<PeerFacts>, GatherError> {
     Ok(found)
 }
 
-/// By which link this host would send to the peer's pods now.
-fn way_of(netlink: &mut Netlink, peer: &PeerFacts) -> Option<Option<LinkIndex>> {
-    let first = peer.subnet.iter().nth(1)?;
-    match netlink.route_to(first) {
-        Ok(route) => Some(route.and_then(|route| route.link)),
-        Err(_) => None,
-    }
+/// By which link this host would send there now; nothing if it cannot be asked.
+fn way_to(netlink: &mut Netlink, address: IpAddr) -> Option<Option<LinkIndex>> {
+    let route = netlink.route_to(address).ok()?;
+    Some(route.and_then(|route| route.link))
 }
 
 fn ask(facts: &Facts, peers: Vec<PeerFacts>) -> Vec<Probed> {

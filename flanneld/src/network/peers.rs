@@ -106,8 +106,10 @@ pub struct Skipped {
 pub struct LeftOut {
     /// The only subnet that is left out; none if the whole lease is.
     pub part: Option<Cidr>,
-    /// Why.
+    /// Why, in words.
     pub reason: String,
+    /// Why, for programs: each subnet that is left out; none stands for the whole lease.
+    pub parts: Vec<(Option<Cidr>, Unusable)>,
 }
 
 impl LeftOut {
@@ -136,6 +138,10 @@ impl LeftOut {
         Self {
             part: skips.iter().find_map(|skip| skip.subnet).filter(|_| !whole),
             reason: reasons.join("; "),
+            parts: skips
+                .iter()
+                .map(|skip| (skip.subnet, skip.reason.clone()))
+                .collect(),
         }
     }
 }

@@ -171,7 +171,7 @@ fn key_of(event: &PeerEvent) -> Option<LeaseKey> {
         PeerEvent::Changed(lease) => Some(lease.key),
         PeerEvent::Removed(key) => Some(*key),
         PeerEvent::Unreadable(entry) => entry.lease,
-        PeerEvent::Snapshot { .. } => None,
+        PeerEvent::Snapshot { .. } | PeerEvent::Mended(_) => None,
     }
 }
 

@@ -84,70 +84,23 @@ fn judge_answering(probe: &PeerProbe) -> Verdict {
 mod tests {
     use super::*;
 
-    use std::time::Duration;
-
-    use crate::probe::tcp::TcpReply;
-
-    fn answered() -> Reply {
-        Reply::Answered {
-            after: Duration::from_millis(1),
-            link: None,
-        }
-    }
-
-    fn whole(wanted: u32) -> Option<PathSize> {
-        passes(wanted, wanted)
-    }
-
-    fn passes(wanted: u32, passes: u32) -> Option<PathSize> {
-        Some(PathSize {
-            wanted,
-            passes: Some(passes),
-            told: None,
-        })
-    }
-
-    fn fine() -> PeerProbe {
-        PeerProbe {
-            beside: answered(),
-            through: Some(answered()),
-            port: None,
-            direction: None,
-            beside_size: whole(1500),
-            through_size: whole(1450),
-            tcp: Some(TcpReply {
-                kernel: answered(),
-                by_hand: None,
-            }),
-        }
-    }
-
-    fn silent() -> PeerProbe {
-        PeerProbe {
-            through: Some(Reply::Silent),
-            port: Some(Reply::Silent),
-            direction: Some(Direction::Unknown),
-            through_size: None,
-            tcp: None,
-            ..fine()
-        }
-    }
+    use crate::probe::outcomes::{answered, answers, passes, silent, tcp_lost};
 
     #[test]
-    fn a_peer_that_answers_everything_is_fine() {
-        assert_eq!(judge(&fine()), Verdict::Fine);
+    fn a_peer_that_answers_everything_is_answers() {
+        assert_eq!(judge(&answers()), Verdict::Fine);
         // Firewalls that drop echoes on the underlay are many, and harm nothing.
         let hidden = PeerProbe {
             beside: Reply::Silent,
             beside_size: None,
-            ..fine()
+            ..answers()
         };
         assert_eq!(judge(&hidden), Verdict::Fine);
         // The overlay's MTU was lowered for it.
         let lowered = PeerProbe {
             beside_size: passes(1500, 1400),
-            through_size: whole(1350),
-            ..fine()
+            through_size: passes(1350, 1350),
+            ..answers()
         };
         assert_eq!(judge(&lowered), Verdict::Fine);
     }
@@ -183,7 +136,7 @@ mod tests {
         let hole = PeerProbe {
             through_size: passes(1450, 1350),
             beside_size: passes(1500, 1400),
-            ..fine()
+            ..answers()
         };
         let expected = passes(1450, 1350).unwrap();
         assert_eq!(judge(&hole), Verdict::TunnelMtu(expected));
@@ -192,7 +145,7 @@ mod tests {
             through_size: None,
             tcp: None,
             beside_size: passes(1500, 1400),
-            ..fine()
+            ..answers()
         };
         let expected = passes(1500, 1400).unwrap();
         assert_eq!(judge(&without_tunnel), Verdict::UplinkMtu(expected));
@@ -200,16 +153,9 @@ mod tests {
 
     #[test]
     fn only_an_answer_to_a_checksum_of_our_own_blames_the_offload() {
-        let tcp = |by_hand| PeerProbe {
-            tcp: Some(TcpReply {
-                kernel: Reply::Silent,
-                by_hand: Some(by_hand),
-            }),
-            ..fine()
-        };
-        assert_eq!(judge(&tcp(answered())), Verdict::ChecksumOffload);
-        assert_eq!(judge(&tcp(Reply::Silent)), Verdict::Fine);
-        assert_eq!(judge(&tcp(Reply::NotPermitted)), Verdict::Fine);
+        assert_eq!(judge(&tcp_lost(answered())), Verdict::ChecksumOffload);
+        assert_eq!(judge(&tcp_lost(Reply::Silent)), Verdict::Fine);
+        assert_eq!(judge(&tcp_lost(Reply::NotPermitted)), Verdict::Fine);
     }
 
     #[test]

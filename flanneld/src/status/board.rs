@@ -15,7 +15,7 @@ use crate::metrics::histogram::Histogram;
 use crate::metrics::kernel::KernelMeter;
 use crate::metrics::probes::Probes;
 use crate::network::peers::LeftOut;
-use crate::store::{self, OwnEvent, OwnLease, PeerEvent};
+use crate::store::{self, OwnEvent, OwnLease, PeerEvent, Unreadable, Used};
 use crate::uplink::Uplink;
 
 /// Of so many orders that wait at a time it is measured how long they do; a kernel that refuses lets them pile up.
@@ -50,6 +50,8 @@ pub struct Facts {
     pub leases: Leases,
     /// Those of them that are left out, in one family or in all.
     pub skipped: BTreeMap<LeaseKey, LeftOut>,
+    /// Entries among the leases that are none as they should be, by their keys.
+    pub unreadable: BTreeMap<String, Unreadable>,
     /// When the store last told something new of them.
     pub seen: BTreeMap<LeaseKey, SystemTime>,
     /// What the watch of the leases told so far.
@@ -131,6 +133,7 @@ impl Board {
             own: None,
             leases: Leases::default(),
             skipped: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             seen: BTreeMap::new(),
             told: Told::default(),
             probes: Probes::new(),
@@ -202,7 +205,9 @@ impl Facts {
             self.told.events += 1;
         }
         match event {
-            PeerEvent::Snapshot { peers, .. } => {
+            PeerEvent::Snapshot { peers, skipped } => {
+                let entries = skipped.iter().cloned();
+                self.unreadable = entries.map(|entry| (entry.key.clone(), entry)).collect();
                 let mut seen = BTreeMap::new();
                 for lease in peers {
                     let before = self.seen.get(&lease.key);
@@ -212,10 +217,25 @@ impl Facts {
                 }
                 self.seen = seen;
             }
-            PeerEvent::Changed(lease) => drop(self.seen.insert(lease.key, now)),
-            PeerEvent::Removed(key) => drop(self.seen.remove(key)),
-            PeerEvent::Unreadable(_) => {}
+            PeerEvent::Changed(lease) => {
+                self.seen.insert(lease.key, now);
+                self.forget_unreadable(&lease.key);
+            }
+            PeerEvent::Removed(key) => {
+                self.seen.remove(key);
+                self.forget_unreadable(key);
+            }
+            PeerEvent::Unreadable(entry) => {
+                drop(self.unreadable.insert(entry.key.clone(), entry.clone()));
+            }
+            PeerEvent::Mended(key) => drop(self.unreadable.remove(key)),
         }
+    }
+
+    /// In etcd the key of an entry is that of its lease, so whatever is told of the lease is what has become of the entry.
+    fn forget_unreadable(&mut self, key: &LeaseKey) {
+        self.unreadable
+            .retain(|_, entry| entry.used != Used::Nothing || entry.lease != Some(*key));
     }
 
     /// The kernel's thread was given another order.

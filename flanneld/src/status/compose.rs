@@ -1,5 +1,7 @@
 //! Making the report of a running daemon: its facts, what the kernel's thread finds when asked, and what the CNI program has recorded.
 
+mod entries;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -116,6 +118,7 @@ fn of_facts(facts: &Facts, examination: Option<&Examination>) -> Report {
         node: node(facts, now),
         network: network(facts),
         peers: peers(facts, examination),
+        unreadable: facts.unreadable.values().map(entries::unreadable).collect(),
         pods: Vec::new(),
         addresses: Vec::new(),
         repairs: kernel.map(repairs).unwrap_or_default(),
@@ -159,6 +162,7 @@ fn lease(own: &Own, now: Moment) -> report::Lease {
 fn store(health: &store::Health) -> report::Store {
     let answers = health.answers();
     let asked = answers.answered.is_some() || answers.failed.is_some();
+    let clock_ahead = answers.clock_ahead();
     let (failed, trouble) = answers.failed.unzip();
     report::Store {
         kind: health.kind().to_owned(),
@@ -168,6 +172,7 @@ fn store(health: &store::Health) -> report::Store {
         answered: answers.answered.map(timestamp),
         failed: failed.map(timestamp),
         trouble,
+        clock_ahead,
     }
 }
 
@@ -252,6 +257,11 @@ fn peers(facts: &Facts, examination: Option<&Examination>) -> Vec<report::Peer> 
             seen: facts.seen.get(&lease.key).copied().map(timestamp),
             kernel,
             reasons,
+            left_out: facts
+                .skipped
+                .get(&lease.key)
+                .map(entries::parts)
+                .unwrap_or_default(),
             probe: probe(facts.probes.get(&lease.key)),
         }
     };

@@ -32,6 +32,7 @@ pub(crate) fn look(subnet_file: &Path, places: &Places) -> Report {
         },
         network: Network::default(),
         peers: Vec::new(),
+        unreadable: Vec::new(),
         pods: Vec::new(),
         addresses: Vec::new(),
         repairs: Vec::new(),
@@ -157,6 +158,7 @@ fn peers(routes: &[Route], devices: &[&Link], view: &View) -> Vec<Peer> {
             seen: None,
             kernel,
             reasons,
+            left_out: Vec::new(),
             probe: Probe::default(),
         });
     }

@@ -8,6 +8,10 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod entries;
+
+pub use self::entries::{EntryUse, LeftOutCode, LeftOutPart, Unreadable};
+
 /// What [`Report::api_version`] says.
 pub const API_VERSION: &str = "loden.status/v1";
 
@@ -27,6 +31,9 @@ pub struct Report {
     pub network: Network,
     /// The other nodes, by subnet.
     pub peers: Vec<Peer>,
+    /// Entries among the leases that are none as they should be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<Unreadable>,
     /// The pods of this node that the CNI program attached, by address.
     pub pods: Vec<Pod>,
     /// The addresses for pods.
@@ -154,6 +161,10 @@ pub struct Store {
     /// Why that was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// How far its clock is ahead of this host's, in milliseconds, by the time in its last answer, which has whole seconds; missing
+    /// where answers have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead: Option<i64>,
 }
 
 /// The pod network.
@@ -208,6 +219,9 @@ pub struct Peer {
     /// What is wrong in the kernel, or why the lease is left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
+    /// What of the lease is left out, and why, for programs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOutPart>,
     /// Whether it answers.
     #[serde(default)]
     pub probe: Probe,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::metrics::histogram::Histogram;
 
@@ -26,8 +26,25 @@ pub struct Answers {
     pub failing: bool,
     /// What is waited for before there is a lease, and what to do about it: a sentence.
     pub waits: Option<String>,
+    /// The time that the store last said, and when it was heard.
+    pub time: Option<(SystemTime, Instant)>,
     /// How long requests took, by what was asked for and whether it came to pass.
     pub requests: BTreeMap<(&'static str, bool), Histogram>,
+}
+
+impl Answers {
+    /// How far the store's clock is ahead of this host's, in milliseconds; none if the store does not say the time. What this host's clock
+    /// did since it was said is in it.
+    pub fn clock_ahead(&self) -> Option<i64> {
+        let (said, heard) = self.time?;
+        let theirs = said + heard.elapsed();
+        let ours = SystemTime::now();
+        let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        Some(match theirs.duration_since(ours) {
+            Ok(ahead) => millis(ahead),
+            Err(behind) => -millis(behind.duration()),
+        })
+    }
 }
 
 impl Health {
@@ -81,10 +98,16 @@ impl Health {
         answers.failing = false;
     }
 
+    /// Notes the time that an answer said.
+    #[cfg(feature = "kube")]
+    pub(crate) fn said(&self, time: SystemTime) {
+        self.lock().time = Some((time, Instant::now()));
+    }
+
     /// Counts a request: what was asked for, in words that do not vary, whether it came to pass, and how long it took. Does not say how the
     /// store does.
     #[cfg(any(feature = "etcd", feature = "kube"))]
-    pub(crate) fn observe(&self, operation: &'static str, well: bool, took: std::time::Duration) {
+    pub(crate) fn observe(&self, operation: &'static str, well: bool, took: Duration) {
         let mut answers = self.lock();
         let requests = answers.requests.entry((operation, well)).or_default();
         requests.observe(took);

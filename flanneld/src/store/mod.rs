@@ -62,6 +62,8 @@ pub enum Used {
     InPart,
     /// What it said before.
     Former,
+    /// Nothing, because nobody has written there what makes an entry a lease of this network.
+    NotOurs,
 }
 
 /// What [`LeaseStore::watch_peers`] reports.
@@ -81,6 +83,8 @@ pub enum PeerEvent {
     Removed(LeaseKey),
     /// An entry was written that is not a lease.
     Unreadable(Unreadable),
+    /// What was told of the entry with this key holds no more: it is a lease as it should be, or gone.
+    Mended(String),
 }
 
 /// How we came to our subnets.

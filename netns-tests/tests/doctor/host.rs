@@ -1,7 +1,7 @@
 //! What one node has is broken.
 
 use anyhow::{Context, Result, ensure};
-use netns_tests::{Endpoint, eventually};
+use netns_tests::{Endpoint, Traffic, eventually};
 
 use crate::scene::{FOLLOW, Scene, doctor, wait_cured};
 
@@ -176,4 +176,78 @@ pub(crate) fn a_link_manager_is_named() -> Result<()> {
         "echo ADMIN_STATE=unmanaged > /run/systemd/netif/links/{index}"
     ))?;
     eventually("nobody manages it", FOLLOW, || wait_cured(&scene.a.host))
+}
+
+pub(crate) fn a_strict_filter_of_the_way_back_is_loosened() -> Result<()> {
+    let mut scene = Scene::new()?;
+    let (a1, b1) = (scene.a.host.pod("a1")?, scene.b.host.pod("b1")?);
+    // A second card, by which packets to the peer leave; it answers to the first.
+    let (here, there) = (scene.a.host.ipv4(), scene.b.host.ipv4());
+    scene.lab.underlay().sh(&format!(
+        "ip link add name second type veth peer name eth1 netns {}
+         ip link set dev second master underlay addrgenmode none up",
+        scene.a.host.namespaces().net_path().display()
+    ))?;
+    let mac = scene.a.host.sh("cat /sys/class/net/eth0/address")?;
+    scene.b.host.sh(&format!(
+        "ip neighbour replace {here} lladdr {} dev eth0 nud permanent",
+        mac.trim()
+    ))?;
+    scene.a.host.sh(&format!(
+        "sysctl -qw net/ipv4/conf/all/rp_filter=0 net/ipv4/conf/eth0/rp_filter=2
+         ip link set dev eth1 up && ip route add {there}/32 dev eth1 src {here}"
+    ))?;
+    a1.ping(&b1)?;
+    scene
+        .a
+        .host
+        .sh("sysctl -qw net/ipv4/conf/eth0/rp_filter=1")?;
+    ensure!(a1.ping(&b1).is_err(), "nothing is broken");
+    let diagnosis = scene.wait_cause("rp-filter")?;
+    ensure!(
+        diagnosis.1 == 2
+            && diagnosis.evidence()
+                == format!(
+                    "rp_filter is strict on eth0, and the way to {there} leads over eth1: what comes from there by eth0 is dropped"
+                ),
+        "{:#}",
+        diagnosis.0
+    );
+    let follows = diagnosis.finding("reach")?;
+    ensure!(follows["followsFrom"] == "rp-filter", "{follows:#}");
+    scene.cure(&diagnosis)?;
+    a1.ping(&b1).map(drop)
+}
+
+pub(crate) fn a_clock_apart_from_the_stores_is_named() -> Result<()> {
+    let scene = Scene::new()?;
+    let together = doctor(&scene.a.host, &[])?;
+    ensure!(
+        together.finding("clock")?["evidence"][0] == "the same as the store's",
+        "{:#}",
+        together.0
+    );
+    let (ahead, behind) = (
+        netns_tests::clock::apart(600)?,
+        netns_tests::clock::apart(-7260)?,
+    );
+    for (clock, expected) in [
+        (ahead, "this host's clock is 10 min ahead of that of etcd"),
+        (behind, "this host's clock is 2 h behind that of etcd"),
+    ] {
+        let diagnosis = netns_tests::doctor::ask_under(&scene.a.host, &clock, &[])?;
+        ensure!(
+            diagnosis.cause() == Some("clock")
+                && diagnosis.1 == 1
+                && diagnosis.evidence().starts_with(expected),
+            "{:#}",
+            diagnosis.0
+        );
+        ensure!(
+            diagnosis.commands() == [(None, "timedatectl set-ntp true".to_owned())],
+            "{:#}",
+            diagnosis.0
+        );
+    }
+    Ok(())
 }

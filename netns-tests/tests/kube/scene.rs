@@ -143,12 +143,27 @@ impl Scene {
 
     /// The daemon as the manifest starts it.
     pub(crate) fn start(&self, host: &Host, more: &[&str]) -> Result<Daemon> {
+        self.start_under(host, more, &[])
+    }
+
+    /// The same, with these variables in its environment, too.
+    pub(crate) fn start_under(
+        &self,
+        host: &Host,
+        more: &[&str],
+        variables: &[(&str, String)],
+    ) -> Result<Daemon> {
         let arguments = ["--ip-masq", "--kube-subnet-mgr"].iter().chain(more);
-        let environment = [
+        let mut environment = vec![
             ("NODE_NAME", host.name()),
             ("KUBERNETES_SERVICE_HOST", SERVICE),
             ("KUBERNETES_SERVICE_PORT", "443"),
         ];
+        environment.extend(
+            variables
+                .iter()
+                .map(|(name, value)| (*name, value.as_str())),
+        );
         let program = programs::find("flanneld")?;
         Daemon::start(host, &program, arguments.copied(), &environment)
     }

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use crate::Target;
 
 mod cni;
+mod doctor;
 mod flanneld;
 mod host_local;
 mod ipam;
@@ -53,6 +54,12 @@ pub const TARGETS: &[Target] = &[
         run: cni::stdin,
         dictionary: cni::STDIN,
         cost: 4,
+    },
+    Target {
+        name: "doctor_foreign",
+        run: doctor::foreign,
+        dictionary: doctor::FOREIGN,
+        cost: 1,
     },
     Target {
         name: "flanneld_flags",
@@ -118,6 +125,12 @@ pub const TARGETS: &[Target] = &[
         name: "pool_slots",
         run: pool::slots,
         dictionary: &["LodenIP1"],
+        cost: 1,
+    },
+    Target {
+        name: "probe_packets",
+        run: doctor::packets,
+        dictionary: doctor::PACKETS,
         cost: 1,
     },
     Target {

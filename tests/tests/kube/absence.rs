@@ -109,7 +109,7 @@ pub(crate) async fn a_forgotten_version_costs_a_listing(program: PathBuf) -> Res
         match event {
             PeerEvent::Changed(lease) => changed |= lease.record == record(22),
             PeerEvent::Removed(key) => removed |= key.subnets().to_string().contains("10.244.3.0"),
-            PeerEvent::Snapshot { .. } | PeerEvent::Unreadable(_) => {}
+            PeerEvent::Snapshot { .. } | PeerEvent::Unreadable(_) | PeerEvent::Mended(_) => {}
         }
         (changed && removed).then_some(())
     })

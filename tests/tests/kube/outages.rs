@@ -28,7 +28,7 @@ pub(crate) async fn an_api_server_that_comes_back_tells_what_was_missed(
             }
             PeerEvent::Changed(lease) => drop(known.insert(lease.key, lease.record)),
             PeerEvent::Removed(key) => drop(known.remove(&key)),
-            PeerEvent::Unreadable(_) => {}
+            PeerEvent::Unreadable(_) | PeerEvent::Mended(_) => {}
         }
         known.clone()
     };

@@ -19,10 +19,13 @@ pub(super) fn duplicates(facts: &Facts) -> Finding {
         let evidence = told(first.left_out);
         return resolve(facts, report, first, evidence).also(more.take(super::SHOWN));
     }
+    // What of Nodes cannot be used is told by the check of Kubernetes.
+    let store = report.node.store.as_ref();
+    let by_nodes = store.is_some_and(|store| store.kind == "kubernetes");
     let left_out = report
         .peers
         .iter()
-        .filter(|peer| peer.kernel == PeerInKernel::LeftOut);
+        .filter(|peer| peer.kernel == PeerInKernel::LeftOut && !by_nodes);
     let left_out: Vec<&Peer> = left_out.collect();
     match left_out.first() {
         Some(first) => Finding::warn(

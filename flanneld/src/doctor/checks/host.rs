@@ -1,6 +1,4 @@
-//! The host below the overlay: kernel, uplink, clock, other programs that manage links, forwarding.
-
-use std::time::{Duration, SystemTime};
+//! The host below the overlay: kernel, uplink, other programs that manage links, forwarding.
 
 use super::RESTART;
 use crate::doctor::facts::{Facts, NotAsked};
@@ -99,34 +97,6 @@ pub(super) fn uplink(facts: &Facts) -> Finding {
     )
 }
 
-/// A clock that is far off makes certificates look wrong and leases look old.
-pub(super) fn clock(facts: &Facts) -> Finding {
-    let remedy =
-        || Remedy::say("set the clock, and keep it by NTP").run("timedatectl set-ntp true");
-    if facts.at < SystemTime::UNIX_EPOCH + BUILT {
-        return Finding::fail(
-            Check::Clock,
-            "the clock says a time before this program was made",
-            remedy(),
-        );
-    }
-    let ahead = facts
-        .subnet_file_written
-        .and_then(|written| written.duration_since(facts.at).ok())
-        .filter(|ahead| *ahead > TOLERANCE);
-    match ahead {
-        Some(ahead) => Finding::warn(
-            Check::Clock,
-            format!(
-                "the subnet file was written {} min in the future: the clock went back",
-                ahead.as_secs() / 60
-            ),
-            remedy(),
-        ),
-        None => Finding::ok(Check::Clock, "sane"),
-    }
-}
-
 pub(super) fn link_managers(facts: &Facts) -> Finding {
     let Some(first) = facts.managed.first() else {
         return Finding::ok(
@@ -180,24 +150,14 @@ pub(super) fn sysctls(facts: &Facts) -> Finding {
         if wanted.iter().all(|setting| says(setting).is_none()) {
             return Finding::not_seen(Check::Sysctls, "/proc/sys cannot be read");
         }
-        let strict = ["all", "default"]
-            .iter()
-            .any(|link| says(&format!("net/ipv4/conf/{link}/rp_filter")) == Some("1"));
-        let filter = if strict {
-            "strict, which suits the overlay"
-        } else {
-            "not strict"
-        };
-        return Finding::ok(Check::Sysctls, format!("on; rp_filter is {filter}"));
+        return Finding::ok(Check::Sysctls, "on");
     }
     let mut remedy = Remedy::say("let this host forward packets, now and after the next boot");
     for setting in &off {
-        remedy = remedy
-            .run(format!("sysctl -w {}=1", setting.replace('/', ".")))
-            .fix(Fix::Sysctl {
-                setting: (*setting).clone(),
-                value: "1",
-            });
+        remedy = remedy.run(super::sysctl(setting, "1")).fix(Fix::Sysctl {
+            setting: (*setting).clone(),
+            value: "1",
+        });
     }
     Finding::fail(
         Check::Sysctls,
@@ -240,9 +200,3 @@ pub(super) fn daemon(facts: &Facts) -> Finding {
         ),
     }
 }
-
-/// Some time in 2026, after 1970; no host that runs this lives before.
-const BUILT: Duration = Duration::from_secs(1_767_225_600);
-
-/// Hosts correct their clocks by less.
-const TOLERANCE: Duration = Duration::from_secs(300);

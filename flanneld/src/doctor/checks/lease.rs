@@ -1,4 +1,4 @@
-//! The store, this node's lease, and what Kubernetes gave out.
+//! The store and this node's lease.
 
 use crate::doctor::facts::{Facts, NotAsked};
 use crate::doctor::finding::{Check, Finding, Remedy};
@@ -132,50 +132,10 @@ fn ago(seconds: i64) -> String {
     format!("{} ago", span(seconds))
 }
 
-fn span(seconds: i64) -> String {
+pub(super) fn span(seconds: i64) -> String {
     match seconds {
         ..=119 => format!("{seconds} s"),
         120..=7199 => format!("{} min", seconds / 60),
         _ => format!("{} h", seconds / 3600),
     }
-}
-
-/// Where the store is Kubernetes, whether what its controller gave out fits the network.
-pub(super) fn kubernetes(facts: &Facts) -> Option<Finding> {
-    let report = facts.report()?;
-    report
-        .node
-        .store
-        .as_ref()
-        .filter(|store| store.kind == "kubernetes")?;
-    let networks = facts.networks();
-    let outside: Vec<String> = report
-        .peers
-        .iter()
-        .flat_map(|peer| &peer.subnets)
-        .chain(&report.node.subnets)
-        .filter(|subnet| {
-            let subnet = subnet.parse::<ipnetwork::IpNetwork>().ok();
-            subnet.is_some_and(|subnet| {
-                !networks
-                    .iter()
-                    .any(|network| network.contains(subnet.network()))
-            })
-        })
-        .cloned()
-        .collect();
-    if !outside.is_empty() {
-        let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
-        return Some(Finding::fail(
-            Check::Kubernetes,
-            format!("podCIDR {} lies outside Network {}", super::some_of(&outside), networks.join(" ")),
-            Remedy::say("make Network in the ConfigMap kube-flannel-cfg what the controller manager has as --cluster-cidr")
-                .run("kubectl -n kube-flannel edit configmap kube-flannel-cfg"),
-        ));
-    }
-    let nodes = report.peers.len() + 1;
-    Some(Finding::ok(
-        Check::Kubernetes,
-        format!("the podCIDRs of {nodes} nodes lie in Network"),
-    ))
 }

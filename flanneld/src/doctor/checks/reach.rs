@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hostnet::probe::Failure;
 
+use super::filter::hides_direction;
 use super::firewall::tunnel_port;
 use super::some_of;
 use crate::doctor::facts::{Facts, Probed};
@@ -69,7 +70,14 @@ pub(super) fn reach(facts: &Facts) -> Finding {
         .collect();
     let others = (silent.len() > 1).then(|| format!("not reached: {}", some_of(&names)));
     let finding = unreached(facts, first, verdict);
+    let untold = matches!(verdict, Verdict::TunnelSilent(Direction::Unknown))
+        && first.peer.public.is_ipv4()
+        && hides_direction(facts);
+    let untold = untold.then(|| {
+        "in which direction cannot be told from here: rp_filter is strict; the doctor over there may say it".to_owned()
+    });
     finding
+        .also(untold)
         .also(others)
         .also([format!("{} answer, {asked}", judged.len() - silent.len())])
 }
@@ -283,9 +291,17 @@ pub(super) fn checksum(facts: &Facts) -> Finding {
         .find(|(_, verdict)| *verdict == Verdict::ChecksumOffload);
     if let Some((probed, _)) = broken {
         let public = probed.peer.public;
-        let device = facts
-            .tunnel(probed.peer.subnet.is_ipv4())
-            .map_or("flannel.1", |tunnel| tunnel.link.name.as_str());
+        let tunnel = facts.tunnel(probed.peer.subnet.is_ipv4());
+        let device = tunnel.map_or("flannel.1", |tunnel| tunnel.link.name.as_str());
+        let offload = tunnel.and_then(|tunnel| facts.offloads.get(&tunnel.link.index));
+        if offload == Some(&false) {
+            return Finding::warn(
+                Check::Checksum,
+                format!("connections through the overlay to {public} are lost, single segments are not, and {device} leaves no checksum to the hardware"),
+                Remedy::say("something else tells the two apart: a firewall that goes by ports or programs; see what leaves here")
+                    .run(format!("tcpdump -nvi {device} tcp port 9")),
+            );
+        }
         return Finding::fail(
             Check::Checksum,
             format!(

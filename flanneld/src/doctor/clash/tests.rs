@@ -1,36 +1,36 @@
-use std::time::Duration;
-
 use super::*;
-use crate::status::report::Probe;
+use crate::probe::outcomes::answered;
+use crate::status::report::{LeftOutPart, PeerInKernel, Probe};
 
 const HELD: &str = "10.244.6.0/24";
 const COPY: &str = "10.244.200.0/24";
 
-fn peer(subnet: &str, public: &str, kernel: PeerInKernel, reason: &str) -> Peer {
+fn peer(subnet: &str, public: &str, left_out: Option<LeftOutCode>) -> Peer {
     Peer {
         subnets: vec![subnet.to_owned()],
         public: vec![public.parse().unwrap()],
         macs: vec!["02:00:00:00:00:12".to_owned()],
         seen: None,
-        kernel,
-        reasons: vec![reason.to_owned()],
+        kernel: match left_out {
+            Some(_) => PeerInKernel::LeftOut,
+            None => PeerInKernel::Right,
+        },
+        reasons: Vec::new(),
+        left_out: left_out
+            .map(|code| LeftOutPart {
+                subnet: Some(subnet.to_owned()),
+                code,
+            })
+            .into_iter()
+            .collect(),
         probe: Probe::default(),
-    }
-}
-
-fn answered() -> Reply {
-    Reply::Answered {
-        after: Duration::from_millis(1),
-        link: None,
     }
 }
 
 /// Which of two leases with one MAC is told to be left over.
 fn left_over(held: Option<Reply>, copy: Option<Reply>) -> Option<String> {
-    let reason =
-        "it claims the VTEP MAC 02:00:00:00:00:12, which 10.244.200.0/24, leased later, has too";
-    let left_out = peer(HELD, "192.0.2.12", PeerInKernel::LeftOut, reason);
-    let other = peer(COPY, "192.0.2.77", PeerInKernel::Right, "");
+    let left_out = peer(HELD, "192.0.2.12", Some(LeftOutCode::ClaimsPeers));
+    let other = peer(COPY, "192.0.2.77", None);
     let clash = Clash {
         left_out: &left_out,
         others: vec![&other],
@@ -69,8 +69,7 @@ fn the_lease_whose_host_is_silent_is_left_over_whichever_is_left_out() {
 
 #[test]
 fn what_is_left_of_this_nodes_former_lease_needs_no_other_host() {
-    let reason = "it claims the public address 192.0.2.11, which is this node's; a lease left over from a former subnet of this node, or a copied machine";
-    let left_out = peer(HELD, "192.0.2.11", PeerInKernel::LeftOut, reason);
+    let left_out = peer(HELD, "192.0.2.11", Some(LeftOutCode::ClaimsOurs));
     let clash = Clash {
         left_out: &left_out,
         others: Vec::new(),

@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use hostnet::Netlink;
-use serde_json::Value;
 
 use super::Scope;
 use crate::doctor::facts::{CniFacts, Conflist, Program, ProgramState};
+use crate::doctor::foreign;
 use crate::pods::{self, Places};
 use crate::status::report::{Pod, Report};
 
@@ -85,22 +85,11 @@ fn conflists(directory: &Path) -> Result<Vec<Conflist>, String> {
     let read = |file: String| {
         let text = fs::read(directory.join(&file)).unwrap_or_default();
         Conflist {
-            types: types(&text),
+            types: foreign::plugin_types(&text),
             file,
         }
     };
     Ok(names.into_iter().map(read).collect())
-}
-
-/// The types of the plugins of a conflist, or the one of a configuration for a single plugin.
-fn types(text: &[u8]) -> Option<Vec<String>> {
-    let conflist: Value = serde_json::from_slice(text).ok()?;
-    let kind = |plugin: &Value| Some(plugin.get("type")?.as_str()?.to_owned());
-    match conflist.get("plugins").and_then(Value::as_array) {
-        Some(plugins) => Some(plugins.iter().filter_map(kind).collect())
-            .filter(|types: &Vec<_>| !types.is_empty()),
-        None => kind(&conflist).map(|kind| vec![kind]),
-    }
 }
 
 /// Ours say who they are when started without a command; others are not started, since what they would do is not known.
@@ -118,13 +107,8 @@ fn state_of(path: &Path) -> ProgramState {
     let banner = Command::new(path).env_clear().stdin(Stdio::null()).output();
     let banner = banner.map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
     ProgramState::Ours(
-        version_in(&banner.unwrap_or_default()).unwrap_or_else(|| "unknown".to_owned()),
+        foreign::version_in(&banner.unwrap_or_default()).unwrap_or_else(|| "unknown".to_owned()),
     )
-}
-
-fn version_in(banner: &str) -> Option<String> {
-    let line = banner.lines().next()?.strip_suffix(" (Loden)")?;
-    line.rsplit(" v").next().map(str::to_owned)
 }
 
 /// What every build of ours says about itself.
@@ -161,14 +145,6 @@ mod tests {
             ]
         );
         assert_eq!(conflists(&directory.path().join("nowhere")).unwrap(), []);
-    }
-
-    #[test]
-    fn the_version_is_read_out_of_the_banner() {
-        let banner = "CNI flannel plugin v0.1.0 (Loden)\nCNI protocol versions supported: 1.0.0\n";
-        assert_eq!(version_in(banner).as_deref(), Some("0.1.0"));
-        assert_eq!(version_in("CNI flannel plugin v1.6.0"), None);
-        assert_eq!(version_in(""), None);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::path::Path;
 use hostnet::nft::{self, Nftables};
 use hostnet::{AddressFamily, Link, LinkIndex, ethtool, sysctl};
 
-use crate::doctor::facts::{KernelFacts, Managed, TunnelFacts};
+use crate::doctor::facts::{Facts, KernelFacts, Managed, TunnelFacts, filter_of};
+use crate::doctor::foreign;
 use crate::iptables::Variant;
 use crate::iptables::programs::Programs;
 
@@ -66,8 +67,6 @@ pub(super) fn settings(tunnels: &[TunnelFacts]) -> BTreeMap<String, String> {
     let mut names = vec![
         "net/ipv4/ip_forward".to_owned(),
         "net/ipv6/conf/all/forwarding".to_owned(),
-        "net/ipv4/conf/all/rp_filter".to_owned(),
-        "net/ipv4/conf/default/rp_filter".to_owned(),
     ];
     names.extend(
         tunnels
@@ -80,20 +79,31 @@ pub(super) fn settings(tunnels: &[TunnelFacts]) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The reverse-path filters of all links together, of the uplink, and of our devices.
+pub(super) fn filters(facts: &Facts) -> Vec<(String, String)> {
+    let tunnels = facts.tunnels.iter().map(|tunnel| &tunnel.link);
+    let links = facts.uplink().into_iter().chain(tunnels);
+    let names = links.map(|link| link.name.as_str()).chain(["all"]);
+    names
+        .map(filter_of)
+        .filter_map(|name| Some((name.clone(), sysctl::read(&name).ok()?)))
+        .collect()
+}
+
 /// By the files in which both programs keep the state of each link.
 pub(super) fn managed(links: &[Link]) -> Vec<Managed> {
     let ours = |link: &&Link| link.name.starts_with("flannel") || link.name == "cni0";
     let mut managed = Vec::new();
     for link in links.iter().filter(ours) {
         let networkd = fs::read_to_string(format!("/run/systemd/netif/links/{}", link.index));
-        if networkd.is_ok_and(|state| networkd_manages(&state)) {
+        if networkd.is_ok_and(|state| foreign::networkd_manages(&state)) {
             managed.push(Managed {
                 by: "systemd-networkd",
                 link: link.name.clone(),
             });
         }
         let manager = fs::read_to_string(format!("/run/NetworkManager/devices/{}", link.index));
-        if manager.is_ok_and(|state| network_manager_manages(&state)) {
+        if manager.is_ok_and(|state| foreign::network_manager_manages(&state)) {
             managed.push(Managed {
                 by: "NetworkManager",
                 link: link.name.clone(),
@@ -101,41 +111,4 @@ pub(super) fn managed(links: &[Link]) -> Vec<Managed> {
         }
     }
     managed
-}
-
-/// `ADMIN_STATE` is what `networkctl` shows as SETUP.
-fn networkd_manages(state: &str) -> bool {
-    state.lines().any(|line| {
-        line.strip_prefix("ADMIN_STATE=").is_some_and(|state| {
-            matches!(
-                state,
-                "configured" | "configuring" | "pending" | "failed" | "degraded"
-            )
-        })
-    })
-}
-
-fn network_manager_manages(state: &str) -> bool {
-    state
-        .lines()
-        .any(|line| matches!(line.trim(), "managed=1" | "managed=true"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_link_is_managed_as_its_program_says() {
-        assert!(networkd_manages(
-            "# This is private data.\nADMIN_STATE=configured\nOPER_STATE=routable\n"
-        ));
-        assert!(!networkd_manages(
-            "ADMIN_STATE=unmanaged\nOPER_STATE=routable\n"
-        ));
-        assert!(!networkd_manages(""));
-        assert!(network_manager_manages("[device]\nmanaged=true\n"));
-        assert!(network_manager_manages("[device]\nmanaged=1\n"));
-        assert!(!network_manager_manages("[device]\nmanaged=false\n"));
-    }
 }

@@ -54,6 +54,7 @@ pub(crate) fn sample() -> Report {
                 answered: Some(at("2026-03-01T11:59:58Z")),
                 failed: None,
                 trouble: None,
+                clock_ahead: None,
             }),
         },
         network: Network {
@@ -70,6 +71,7 @@ pub(crate) fn sample() -> Report {
             masquerade: Some(true),
         },
         peers: vec![peer(2, PeerInKernel::Right), peer(3, PeerInKernel::Wrong)],
+        unreadable: Vec::new(),
         pods: vec![Pod {
             addresses: vec!["10.244.1.2".parse().unwrap()],
             network: "cbr0".to_owned(),
@@ -135,6 +137,7 @@ fn peer(number: u32, kernel: PeerInKernel) -> Peer {
         seen: Some(at("2026-03-01T11:00:00Z")),
         kernel,
         reasons,
+        left_out: Vec::new(),
         probe: Probe::default(),
     }
 }

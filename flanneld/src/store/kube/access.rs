@@ -226,12 +226,12 @@ mod tests {
 
     #[tokio::test]
     async fn settings_that_cannot_work_are_told_by_their_flag() {
-        let health = Health::new("kubernetes", Vec::new());
         let access = |api_url: Option<&str>, kubeconfig: Option<&str>| KubeAccess {
             api_url: api_url.map(str::to_owned),
             kubeconfig: kubeconfig.map(PathBuf::from),
             node: NodeName::Given("a".to_owned()),
         };
+        let health = Health::new("kubernetes", Vec::new());
         for (access, flag) in [
             (access(Some("::"), None), "--kube-api-url"),
             (access(None, Some("/nonexistent")), "--kubeconfig-file"),

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use hyper::header::DATE;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_timeout::TimeoutConnector;
@@ -21,6 +22,7 @@ use tower::util::MapRequestLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 
 use super::token::TokenFile;
+use crate::http::date;
 use crate::store::Health;
 
 /// How long the server keeps a watch open, in seconds.
@@ -38,7 +40,7 @@ const PROBE: Duration = Duration::from_secs(5);
 /// How long a connection may be silent at all. With HTTP/1.1 a watch has nothing to say for its whole time.
 const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 10);
 
-/// A client, whose requests `health` counts. Connects only when something is asked.
+/// A client, whose requests `health` counts, as it notes the time that answers say. Connects only when something is asked.
 ///
 /// # Errors
 /// When certificates, tokens or names in `config` cannot be used.
@@ -112,6 +114,10 @@ where
             // That something is not there is an answer like others.
             let well = status.is_ok_and(|is| is.is_success() || is == StatusCode::NOT_FOUND);
             health.observe(operation, well, begin.elapsed());
+            let date = answer.as_ref().ok().and_then(|is| is.headers().get(DATE));
+            if let Some(time) = date.and_then(|date| date::parse(date.to_str().ok()?)) {
+                health.said(time);
+            }
             answer
         })
     }
@@ -162,7 +168,9 @@ mod tests {
         let health = Health::new("kubernetes", Vec::new());
         for status in [200, 404, 403] {
             let inner = tower::service_fn(move |_| async move {
-                let answer = Response::builder().status(status).body(());
+                let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+                let answer = Response::builder().status(status).header(DATE, date);
+                let answer = answer.body(());
                 Ok::<_, BoxError>(answer.unwrap())
             });
             let mut timed = Timed {
@@ -179,5 +187,7 @@ mod tests {
         };
         assert_eq!((count(true), count(false)), (2, 1));
         assert_eq!(health.answers().answered, None, "that is told elsewhere");
+        let ahead = health.answers().clock_ahead().unwrap();
+        assert!(ahead < -900_000_000_000, "1994 was {ahead} ms away");
     }
 }

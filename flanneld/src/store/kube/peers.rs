@@ -50,6 +50,8 @@ pub(super) struct Peers {
     changed: BTreeSet<LeaseKey>,
     /// Nodes whose reason is news.
     told: BTreeSet<String>,
+    /// Nodes whose reason holds no more.
+    mended: BTreeSet<String>,
 }
 
 impl Peers {
@@ -67,6 +69,7 @@ impl Peers {
             reported: false,
             changed: BTreeSet::new(),
             told: BTreeSet::new(),
+            mended: BTreeSet::new(),
         }
     }
 
@@ -120,7 +123,11 @@ impl Peers {
                     "its annotations are gone, which its daemon will write again if it runs";
                 self.leave_out(node, key, Used::Former, reason.to_owned());
             } else {
-                self.remove(&node.name);
+                self.release(&node.name);
+                match key {
+                    Some(_) => self.leave_out(node, key, Used::NotOurs, STRANGER.to_owned()),
+                    None => self.forget_reason(&node.name),
+                }
             }
             return;
         }
@@ -137,7 +144,7 @@ impl Peers {
                     },
                 );
                 match faults.is_empty() {
-                    true => drop(self.reasons.remove(&node.name)),
+                    true => self.forget_reason(&node.name),
                     false => self.leave_out(node, key, Used::InPart, faults.join("; ")),
                 }
             }
@@ -159,8 +166,7 @@ impl Peers {
             return;
         }
         self.release(name);
-        self.reasons.remove(name);
-        self.told.remove(name);
+        self.forget_reason(name);
     }
 
     /// What has changed since this was last asked; everything, the first time there is something to tell.
@@ -171,6 +177,7 @@ impl Peers {
         if !std::mem::replace(&mut self.reported, true) {
             self.changed.clear();
             self.told.clear();
+            self.mended.clear();
             let peers = self.holders.keys().filter_map(|key| self.holder(key));
             return vec![PeerEvent::Snapshot {
                 peers: peers.cloned().collect(),
@@ -181,12 +188,14 @@ impl Peers {
         let reasons = told.iter().filter_map(|name| self.reasons.get(name));
         let unreadable = reasons.cloned().map(PeerEvent::Unreadable);
         let unreadable: Vec<PeerEvent> = unreadable.collect();
+        let mended = std::mem::take(&mut self.mended).into_iter();
+        let mended = mended.map(|name| PeerEvent::Mended(entry_of(&name)));
         let changed = std::mem::take(&mut self.changed);
         let leases = changed.into_iter().map(|key| match self.holder(&key) {
             Some(lease) => PeerEvent::Changed(lease.clone()),
             None => PeerEvent::Removed(key),
         });
-        unreadable.into_iter().chain(leases).collect()
+        unreadable.into_iter().chain(leases).chain(mended).collect()
     }
 
     /// Whoever has the subnets: the Node that came first.
@@ -258,19 +267,35 @@ impl Peers {
         }
     }
 
+    fn forget_reason(&mut self, name: &str) {
+        self.told.remove(name);
+        if self.reasons.remove(name).is_some() {
+            self.mended.insert(name.to_owned());
+        }
+    }
+
     fn leave_out(&mut self, node: &NodeView, lease: Option<LeaseKey>, used: Used, reason: String) {
         let entry = Unreadable {
-            key: format!("Node {}", node.name),
+            key: entry_of(&node.name),
             lease,
             reason,
             used,
         };
         if self.reasons.get(&node.name) != Some(&entry) {
+            self.mended.remove(&node.name);
             self.told.insert(node.name.clone());
             self.reasons.insert(node.name.clone(), entry);
         }
     }
 }
+
+/// How a Node is called among the entries.
+fn entry_of(name: &str) -> String {
+    format!("Node {name}")
+}
+
+/// Why nothing is sent to a Node that has subnets.
+const STRANGER: &str = "it has no annotations of this network, which its flanneld writes";
 
 #[cfg(test)]
 mod tests;

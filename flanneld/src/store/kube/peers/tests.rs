@@ -41,6 +41,10 @@ fn key(subnet: u8) -> LeaseKey {
         .unwrap()
 }
 
+fn mended(name: &str) -> PeerEvent {
+    PeerEvent::Mended(format!("Node {name}"))
+}
+
 fn list(peers: &mut Peers, nodes: &[NodeView]) {
     peers.begin();
     for node in nodes {
@@ -127,7 +131,17 @@ fn a_node_that_is_gone_is_gone_and_one_without_marker_is_none() {
     peers.remove("b");
     peers.remove("never-seen");
     peers.put(&bare("windows", 7, ""));
-    assert_eq!(peers.news(), [PeerEvent::Removed(key(2))]);
+    let news = peers.news();
+    let [PeerEvent::Unreadable(entry), PeerEvent::Removed(gone)] = news.as_slice() else {
+        panic!("{news:?}")
+    };
+    assert_eq!(
+        (entry.key.as_str(), entry.used),
+        ("Node windows", Used::NotOurs)
+    );
+    assert_eq!(*gone, key(2));
+    peers.remove("windows");
+    assert_eq!(peers.news(), [mended("windows")]);
 }
 
 #[test]
@@ -168,10 +182,14 @@ fn stripped_annotations_leave_what_was_known() {
     assert_eq!(peers.news(), []);
     // Put back, it is the same as before.
     peers.put(&node("b", 2, 2));
-    assert_eq!(peers.news(), []);
+    assert_eq!(peers.news(), [mended("b")]);
     // Stripped together with another subnet it is a Node of its own, which is none of ours.
     peers.put(&bare("b", 8, ""));
-    assert_eq!(peers.news(), [PeerEvent::Removed(key(2))]);
+    let news = peers.news();
+    let [PeerEvent::Unreadable(entry), PeerEvent::Removed(gone)] = news.as_slice() else {
+        panic!("{news:?}")
+    };
+    assert_eq!((entry.used, *gone), (Used::NotOurs, key(2)));
 }
 
 #[test]
@@ -191,7 +209,11 @@ fn what_cannot_be_read_is_told_once_and_again_when_it_changes() {
         assert_eq!(peers.news().len(), expected, "{text}");
     }
     peers.put(&node("d", 4, 4));
-    assert!(matches!(peers.news().as_slice(), [PeerEvent::Changed(_)]));
+    let news = peers.news();
+    assert!(
+        matches!(news.as_slice(), [PeerEvent::Changed(_), after] if *after == mended("d")),
+        "{news:?}"
+    );
 }
 
 #[test]
@@ -282,7 +304,7 @@ proptest! {
         let mut nodes: BTreeMap<String, NodeView> = BTreeMap::new();
         let own = node(OWN, 100, 100);
         list(&mut peers, std::slice::from_ref(&own));
-        let mut listener = BTreeMap::new();
+        let (mut listener, mut told) = (BTreeMap::new(), BTreeMap::new());
         for step in steps.into_iter().chain([Step::Ask]) {
             match step {
                 Step::Put { name, subnet, public, managed } => {
@@ -305,17 +327,23 @@ proptest! {
                 }
                 Step::Ask => for event in peers.news() {
                     match event {
-                        PeerEvent::Snapshot { peers, .. } => listener = peers.into_iter().map(|p| (p.key, p.record)).collect(),
+                        PeerEvent::Snapshot { peers, skipped } => {
+                            listener = peers.into_iter().map(|p| (p.key, p.record)).collect();
+                            told = skipped.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
+                        }
                         PeerEvent::Changed(lease) => { listener.insert(lease.key, lease.record); }
                         PeerEvent::Removed(key) => { listener.remove(&key); }
-                        PeerEvent::Unreadable(_) => {}
+                        PeerEvent::Unreadable(entry) => { told.insert(entry.key.clone(), entry); }
+                        PeerEvent::Mended(key) => { told.remove(&key); }
                     }
                 },
             }
         }
         peers.reported = false;
         let news = peers.news();
-        let [PeerEvent::Snapshot { peers: all, .. }] = news.as_slice() else { panic!("{news:?}") };
+        let [PeerEvent::Snapshot { peers: all, skipped }] = news.as_slice() else { panic!("{news:?}") };
+        let entries: BTreeMap<_, _> = skipped.iter().map(|entry| (entry.key.clone(), entry.clone())).collect();
+        prop_assert_eq!(told, entries);
         let whole: BTreeMap<_, _> = all.iter().map(|p| (p.key, p.record.clone())).collect();
         prop_assert_eq!(listener, whole);
         for node in nodes.values().filter(|node| node.annotations.is_managed()) {
