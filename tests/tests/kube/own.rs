@@ -234,6 +234,10 @@ pub(crate) async fn another_pod_cidr_moves_the_node(program: PathBuf) -> Result<
     assert_eq!(member.annotations(&cluster).await?, written());
     // The same subnets again after a deletion are no move.
     cluster.delete_node("moved").await?;
+    next_that(&mut daemon.own, |event| {
+        matches!(event, OwnEvent::Lost { .. }).then_some(())
+    })
+    .await?;
     cluster
         .create_node("moved", &[&cidrs[0], &cidrs[1]])
         .await?;
