@@ -88,14 +88,31 @@ fn script(probes: &[Probe], tries: u32) -> String {
 }
 
 impl Bench {
-    /// Makes the attempts from a place.
+    /// Makes the attempts from a place, with patience.
     pub(crate) fn probe(
         &self,
         place: &Place,
         probes: &[Probe],
         results: &mut Results,
     ) -> Result<()> {
-        let script = script(probes, TRIES);
+        self.tried(place, probes, TRIES, results)
+    }
+
+    /// Whether they all succeed now, at the first try.
+    pub(crate) fn answers(&self, place: &Place, probes: &[Probe]) -> Result<bool> {
+        let mut results = Results::default();
+        self.tried(place, probes, 1, &mut results)?;
+        Ok(results.good())
+    }
+
+    fn tried(
+        &self,
+        place: &Place,
+        probes: &[Probe],
+        tries: u32,
+        results: &mut Results,
+    ) -> Result<()> {
+        let script = script(probes, tries);
         let (from, said) = match place {
             Place::Pod(pod) => (pod.as_str(), self.in_pod(pod, &script)?),
             Place::Outside => ("outside", self.outside(&script)?.ok("outside")?),
@@ -132,7 +149,7 @@ impl Bench {
 
 impl Results {
     /// Whether nothing failed.
-    pub(crate) fn good(&self) -> bool {
+    fn good(&self) -> bool {
         self.0.values().all(|(_, failures)| failures.is_empty())
     }
 

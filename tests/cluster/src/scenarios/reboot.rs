@@ -86,9 +86,8 @@ fn came_back(
             if ready != names.len() {
                 return Ok(Err(format!("{ready} of {} ready", names.len())));
             }
-            let mut seen = Results::default();
-            bench.probe(&Place::Pod("peer".to_owned()), &probes(&pods), &mut seen)?;
-            Ok(if seen.good() {
+            let good = bench.answers(&Place::Pod("peer".to_owned()), &probes(&pods))?;
+            Ok(if good {
                 Ok(())
             } else {
                 Err("not all answer".to_owned())
