@@ -135,12 +135,12 @@ fn upgrade(bench: &mut Bench, image: &str) -> Result<()> {
     bench.daemons_ready(240)
 }
 
-/// Another MTU: something that every node has to act on, and that no running pod minds.
+/// Another MTU: something that every node has to act on, and that no running pod minds. IPv6 needs 1280 inside the tunnel.
 fn reconfigure(bench: &mut Bench) -> Result<()> {
     let mut map = keep(bench, "configmap", CONFIG_MAP)?;
     let config = text(&map, "/data/net-conf.json");
     let mut config: Value = serde_json::from_str(config).context("net-conf.json")?;
-    config["Backend"]["MTU"] = json!(1300);
+    config["Backend"]["MTU"] = json!(1400);
     map["data"]["net-conf.json"] = json!(config.to_string());
     bench.kubectl.put_back(&map)?;
     restart(bench)?;
@@ -149,7 +149,7 @@ fn reconfigure(bench: &mut Bench) -> Result<()> {
         let mtu: u32 = said.trim().trim_start_matches("FLANNEL_MTU=").parse()?;
         // What the tunnel adds is taken off.
         ensure!(
-            (1200..1300).contains(&mtu),
+            (1280..1400).contains(&mtu),
             "on {} subnet.env says {said}",
             node.name
         );
