@@ -8,6 +8,7 @@ mod tell;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use hostnet::{Mac, Netlink};
@@ -208,7 +209,7 @@ async fn serve<S: LeaseStore>(settings: Settings, store: S, board: Board) -> Res
     let mut kernel = Kernel::start()?;
     board.facts().connect(&kernel);
     let bare = kernel.desire(network.desired(None, std::iter::empty()).0);
-    wait_until_in_line(&mut kernel.state(), bare).await;
+    wait_until_in_line(&board, &mut kernel.state(), bare).await;
 
     let record = network.record(&uplink);
     let former = Former::read(&settings.subnet_file);
@@ -287,14 +288,30 @@ fn vtep_macs(
     })
 }
 
-async fn wait_until_in_line(state: &mut watch::Receiver<KernelState>, generation: u64) {
-    let reached = |state: &KernelState| state.generation >= generation && state.in_line;
-    if tokio::time::timeout(SLOW_START, state.wait_for(reached))
-        .await
-        .is_err()
-    {
-        warn!("the kernel does not take the device yet; waiting");
-        // The thread lives as long as the process, so the wait ends only by success.
-        let _ = state.wait_for(reached).await;
+async fn wait_until_in_line(
+    board: &Board,
+    state: &mut watch::Receiver<KernelState>,
+    generation: u64,
+) {
+    let mut slow = pin!(tokio::time::sleep(SLOW_START));
+    let mut told = false;
+    loop {
+        let now = state.borrow_and_update().clone();
+        let reached = now.generation >= generation && now.in_line;
+        // `flanneld status` says what the kernel refuses.
+        board.facts().on_kernel(now);
+        if reached {
+            return;
+        }
+        tokio::select! {
+            // The thread lives as long as the process, so the wait ends only by success.
+            changed = state.changed() => if changed.is_err() {
+                return;
+            },
+            () = &mut slow, if !told => {
+                warn!("the kernel does not take the device yet; waiting");
+                told = true;
+            }
+        }
     }
 }

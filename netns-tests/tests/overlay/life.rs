@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use netns_tests::{Daemon, Endpoint, Lab, Lease, OUTSIDE, Traffic, eventually};
+use netns_tests::{Daemon, Endpoint, Lab, Lease, OUTSIDE, Traffic, eventually, programs};
 
 use crate::scene::{FOLLOW, Node, lab, talk, two_hosts};
 
@@ -302,6 +302,17 @@ pub(crate) fn a_taken_udp_port_is_named_and_waited_for() -> Result<()> {
     let other = a.run(|| UdpSocket::bind(("0.0.0.0", 8472)))??;
     let mut daemon = a.start_flanneld(&["--ip-masq"])?;
     daemon.wait_log("another program or VXLAN device has UDP port 8472")?;
+    let program = programs::find("flanneld")?;
+    let program = program.to_str().context("no text")?;
+    eventually("flanneld status says so, too", FOLLOW, || {
+        let screen = a.attempt([program, "status"])?.stdout;
+        let words: Vec<&str> = screen.split_whitespace().collect();
+        let said = words
+            .join(" ")
+            .contains("another program or VXLAN device has UDP port 8472");
+        ensure!(said, "{screen}");
+        Ok(())
+    })?;
     drop(other);
     daemon.wait_ready()
 }
