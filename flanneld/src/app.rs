@@ -4,6 +4,7 @@
 //! whatever reason, leaves the kernel as it is.
 
 mod node;
+mod settle;
 mod tell;
 
 use std::net::SocketAddr;

@@ -27,6 +27,7 @@ netns_tests::tests![
     a_node_that_may_not_ask_peers_says_so_once,
     logs_are_json_when_asked_for,
     what_is_said_again_and_again_is_summed_up,
+    a_quiet_daemon_lets_go_of_its_start,
 ];
 
 /// Whether Debian's package `prometheus` is here.
@@ -274,4 +275,29 @@ fn what_is_said_again_and_again_is_summed_up() -> Result<()> {
         );
         Ok(())
     })
+}
+
+/// Kibibytes of files, its own program above all, that a process has in memory.
+fn of_files(daemon: &Daemon) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid()))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssFile:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    Ok(number.context("no RssFile")?.parse()?)
+}
+
+fn a_quiet_daemon_lets_go_of_its_start() -> Result<()> {
+    let lab = lab()?;
+    let a = lab.host("a")?;
+    let daemon = a.flanneld(&["-v=2", &format!("--healthz-port={PORT}")])?;
+    let before = of_files(&daemon)?;
+    daemon.wait_log("let go of")?;
+    let after = of_files(&daemon)?;
+    ensure!(after < before, "{before} KiB before, {after} KiB after");
+    // All is there that it needs to go on.
+    a.sh("ip link set dev flannel.1 mtu 1300")?;
+    daemon.wait_log("repaired: device flannel.1")?;
+    ensure!(page(&a)?.contains("\nloden_ready 1\n"));
+    Ok(())
 }

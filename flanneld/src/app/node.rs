@@ -10,6 +10,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 use super::Settings;
+use super::settle::settle;
 use super::tell::{tell_change, tell_mtu, tell_own, tell_unreadable, tell_uplink};
 use crate::desired::{Alteration, Hop};
 use crate::firewall::mode::Keeping;
@@ -369,6 +370,7 @@ impl Node {
         if let Err(error) = notify::ready() {
             warn!("the service manager was not told that the network works: {error}");
         }
+        settle();
     }
 
     fn subnet_env(&self) -> SubnetEnv {
