@@ -255,7 +255,9 @@ fn pod_says(
             let found = messages
                 .iter()
                 .find(|message| words.iter().all(|word| message.contains(word)));
-            let found = found.filter(|message| message.contains("sandbox"));
+            // The kubelet asks first whether the network is ready, and may have the answer already.
+            let told = ["sandbox", "network is not ready"];
+            let found = found.filter(|message| told.iter().any(|word| message.contains(word)));
             Ok(found
                 .map(|message| (*message).to_owned())
                 .ok_or_else(|| messages.join(" / ")))
