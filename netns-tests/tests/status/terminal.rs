@@ -9,7 +9,11 @@ use crate::scene::{FOLLOW, Node, flanneld, lab, two_nodes};
 fn at_terminal(host: &Host, words: &str, (lines, columns): (u16, u16)) -> Result<Daemon> {
     let program = programs::find("flanneld")?;
     let size = format!("stty rows {lines} columns {columns}");
-    let typed = format!("{size}; exec {} {words}", program.display());
+    // Tests that a shell runs in the background inherit that ^C is ignored.
+    let typed = format!(
+        "{size}; exec env --default-signal=INT {} {words}",
+        program.display()
+    );
     // Opened for both, a pipe has no end before somebody types.
     host.sh("rm -f /run/keyboard && mkfifo /run/keyboard")?;
     let script = format!("exec script -qefc '{typed}' /dev/null <>/run/keyboard");
