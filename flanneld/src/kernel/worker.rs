@@ -144,6 +144,8 @@ impl Worker {
             return;
         };
         let begin = Instant::now();
+        // Also where nothing is told of: the first peers of a large network are some megabytes.
+        self.lately.forget(begin);
         let altered = !self.pending.is_empty();
         if altered {
             let alteration = std::mem::take(&mut self.pending);
