@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use loden_tests::kube::render::{chart, documents, manifests, output};
@@ -15,8 +15,10 @@ use crate::object::{Objects, lacks, objects};
 use crate::same::manifest;
 use crate::values::CASES;
 
-/// `kubectl` as someone who may do everything at the server of these tests.
+/// `kubectl` as someone who may do everything at the server of these tests, which is this test's alone while it lasts: what one makes
+/// and removes is what another tries out, and kubectl, which looks first and writes then, does not go on where they meet.
 struct Kubectl {
+    _turn: MutexGuard<'static, ()>,
     program: PathBuf,
     kubeconfig: PathBuf,
     /// Files for it to read, and its cache.
@@ -26,6 +28,8 @@ struct Kubectl {
 impl Kubectl {
     fn new(programs: &Programs) -> Result<Self> {
         static SERVER: OnceLock<Result<ApiServer, String>> = OnceLock::new();
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let server = SERVER.get_or_init(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -39,6 +43,7 @@ impl Kubectl {
             .as_ref()
             .map_err(|error| anyhow::anyhow!("{error}"))?;
         Ok(Self {
+            _turn: turn,
             program: programs[1].clone(),
             kubeconfig: server.write_admin_kubeconfig()?,
             directory: tempfile::tempdir()?,
