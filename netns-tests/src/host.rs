@@ -237,6 +237,9 @@ fn directory_of(name: &str) -> PathBuf {
 fn furnish(name: &str) -> Result<()> {
     sethostname(name).context("the host name cannot be set")?;
     root::mount_sys();
+    // A host has its own. In a shared one the kernel keeps an entry `net/ipv4` for every namespace whose settings were looked at, and finds
+    // the right one by going through all: what others do in their pods would slow down what this host does.
+    root::mount_proc()?;
     for own in OWN_DIRECTORIES {
         let original = directory_of(name).join(own.trim_start_matches('/'));
         fs::create_dir_all(&original)

@@ -122,8 +122,8 @@ pub(super) fn assemble(keep: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// Mounts `/proc` for the pid namespace of this process.
-pub(super) fn mount_proc() -> Result<()> {
+/// Mounts `/proc` for the pid namespace of this process, over one that may be there.
+pub(crate) fn mount_proc() -> Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).context(
         "/proc cannot be mounted. Inside a container that hides parts of /proc an ordinary user may not: run as root",

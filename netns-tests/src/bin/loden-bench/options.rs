@@ -12,6 +12,9 @@ pub(crate) struct Options {
     /// Only these groups
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) only: Vec<Group>,
+    /// Only parts with this text in their name ("5000 pods", "MTU 9000")
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) part: Vec<String>,
     /// The smallest form of everything: whether it works, not how fast
     #[arg(long)]
     pub(crate) quick: bool,
@@ -31,6 +34,11 @@ impl Options {
             .filter(wanted)
             .copied()
             .collect()
+    }
+
+    /// Whether a part is wanted that has this name.
+    pub(crate) fn wants(&self, title: &str) -> bool {
+        self.part.is_empty() || self.part.iter().any(|text| title.contains(text.as_str()))
     }
 }
 

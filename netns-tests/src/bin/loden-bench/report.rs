@@ -10,7 +10,7 @@ use crate::options::Group;
 use crate::statistics::Spread;
 
 /// The figures of a group.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Measured {
     pub(crate) group: Group,
     pub(crate) figures: Vec<Figure>,

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use netns_tests::isolation;
 
 use crate::api_server;
@@ -36,12 +36,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut jobs: Vec<(Group, Job)> = Vec::new();
     for &group in &groups {
         let parts = Job::of(group, options.quick, rounds)?;
-        jobs.extend(parts.into_iter().map(|job| (group, job)));
+        let wanted = parts.into_iter().filter(|job| options.wants(&job.title()));
+        jobs.extend(wanted.map(|job| (group, job)));
     }
+    ensure!(
+        !jobs.is_empty(),
+        "there is no part with {:?} in its name; `loden-bench` without --part shows their names while it goes on",
+        options.part
+    );
     let bar = Bar::new(jobs.len());
     let mut failures = Vec::new();
     let mut part = 0;
     for group in groups {
+        if !jobs.iter().any(|(its, _)| *its == group) {
+            continue;
+        }
         let mut measured = Measured::new(group);
         for (_, job) in jobs.iter().filter(|(its, _)| *its == group) {
             bar.show(part, &job.title(), 0.0, "");
@@ -50,13 +59,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             }
             // What takes half an hour does not end with one part that fails.
             match measure(&bar, part, job) {
-                Ok(figures) => measured.figures.extend(figures),
+                // Written at once: who ends an hour's work early has what was measured until then.
+                Ok(figures) => {
+                    measured.figures.extend(figures);
+                    write(options, &machine, measured.clone())?;
+                }
                 Err(error) => failures.push(format!("{}: {error:#}", job.title())),
             }
             part += 1;
         }
         bar.finish();
-        write(options, &machine, measured)?;
+        let text = write(options, &machine, measured)?;
+        println!("\n{}\n\n{text}", group.name());
     }
     if api_server::find()?.is_none() {
         println!(
@@ -110,7 +124,8 @@ fn ending(complaints: &str) -> String {
     lines[lines.len().saturating_sub(COMPLAINTS)..].join("\n")
 }
 
-fn write(options: &Options, machine: &Machine, measured: Measured) -> Result<()> {
+/// Writes what has been measured of a group. The tables.
+fn write(options: &Options, machine: &Machine, measured: Measured) -> Result<String> {
     let group = measured.group;
     let report = Report::new(machine.clone(), options.quick, measured);
     let file = |extension: &str| options.out.join(format!("{}.{extension}", group.name()));
@@ -130,6 +145,5 @@ fn write(options: &Options, machine: &Machine, measured: Measured) -> Result<()>
             )?;
         }
     }
-    println!("\n{}\n\n{text}", group.name());
-    Ok(())
+    Ok(text)
 }
