@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use netns_tests::{Endpoint, Traffic};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::calm::busy;
@@ -78,15 +80,41 @@ fn number(report: &Value, path: &[&str]) -> Result<f64> {
         .with_context(|| format!("iperf3 did not tell {path:?}: {report}"))
 }
 
+/// Where the two sides of a conversation run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Processors {
+    /// Wherever the kernel puts them: most of the time is that of waking the other processor up.
+    Any,
+    /// Both on one: what is left is the work on the packets.
+    One,
+}
+
+impl Processors {
+    /// Binds this thread, which is to end soon.
+    fn take(self) -> Result<()> {
+        if self == Self::Any {
+            return Ok(());
+        }
+        let own = Pid::from_raw(0);
+        let allowed = sched_getaffinity(own)?;
+        let first = (0..CpuSet::count()).find(|&number| allowed.is_set(number) == Ok(true));
+        let mut one = CpuSet::new();
+        one.set(first.context("no processor")?)?;
+        Ok(sched_setaffinity(own, &one)?)
+    }
+}
+
 /// Round-trip times of one byte over one connection, in microseconds.
 pub(super) fn requests(
     from: &impl Endpoint,
     to: &impl Endpoint,
     address: IpAddr,
     time: Duration,
+    processors: Processors,
 ) -> Result<Vec<f64>> {
-    serving(to, serve_requests, || {
+    serving(to, serve_requests, processors, || {
         from.run(|| {
+            processors.take()?;
             let mut connection = connect(address)?;
             let (start, mut times) = (Instant::now(), Vec::new());
             while start.elapsed() < time {
@@ -107,7 +135,7 @@ pub(super) fn connections(
     address: IpAddr,
     time: Duration,
 ) -> Result<f64> {
-    serving(to, serve_connections, || {
+    serving(to, serve_connections, Processors::Any, || {
         from.run(|| {
             let (start, mut number) = (Instant::now(), 0_u32);
             while start.elapsed() < time {
@@ -135,6 +163,7 @@ fn connect(address: IpAddr) -> Result<TcpStream> {
 fn serving<T>(
     to: &impl Endpoint,
     serve: fn(&TcpListener, &AtomicBool) -> io::Result<()>,
+    processors: Processors,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     let address = SocketAddr::new(to.address(), PORT);
@@ -143,7 +172,10 @@ fn serving<T>(
         .with_context(|| format!("{address} cannot be listened on"))?;
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let server = scope.spawn(|| serve(&listener, &over));
+        let server = scope.spawn(|| -> Result<()> {
+            processors.take()?;
+            Ok(serve(&listener, &over)?)
+        });
         let outcome = work();
         over.store(true, Ordering::Relaxed);
         // It waits for one more; that end of the world can be reached from its own namespace only.

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use netns_tests::Lab;
 use serde::{Deserialize, Serialize};
 
+use self::meters::Processors;
 use self::paths::{Path, Paths};
 use crate::figure::{Figure, Figures};
 use crate::progress::Teller;
@@ -75,17 +76,16 @@ impl Scene {
         note("segments sent again, 4 streams", "", several.retransmits);
         let datagrams = meters::datagrams(from, to, *address, self.seconds)?;
         note("UDP of 64 bytes", "1/s", datagrams);
-        let times = meters::requests(from, to, *address, time)?;
-        note(
-            "request and response, p50",
-            "µs",
-            median(&times).context("no answer")?,
-        );
-        note(
-            "request and response, p99",
-            "µs",
-            percentile(&times, 99.0).context("no answer")?,
-        );
+        for (measure, processors) in [
+            ("request and response", Processors::Any),
+            ("request and response on one processor", Processors::One),
+        ] {
+            let times = meters::requests(from, to, *address, time, processors)?;
+            let p50 = median(&times).context("no answer")?;
+            note(&format!("{measure}, p50"), "µs", p50);
+            let p99 = percentile(&times, 99.0).context("no answer")?;
+            note(&format!("{measure}, p99"), "µs", p99);
+        }
         let connections = meters::connections(from, to, *address, time)?;
         note("connections", "1/s", connections);
         Ok(())
