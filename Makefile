@@ -49,10 +49,10 @@ demo: lab-program ## three hosts and six pods: shown, checked, taken down (best 
 lab: lab-program ## the same hosts and pods left standing, with a shell (best with sudo)
 	@$(RELEASE)/loden-lab lab
 
-# make bench ONLY=attach,converge ROUNDS=2; PEER_CNI_PATH names directories with flannel's CNI program, PEER_FLANNELD its daemon.
+# make bench ONLY=attach,converge ROUNDS=2 PART='5000 pods'; PEER_CNI_PATH names directories with flannel's CNI program, PEER_FLANNELD its daemon.
 .PHONY: bench
 bench: lab-program ## measures Loden beside the reference plugins, flannel and the floor (sudo); ONLY=attach, converge, …
-	@$(RELEASE)/loden-bench $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) --out $(TARGET)/bench
+	@$(RELEASE)/loden-bench $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PART),--part '$(PART)') --out $(TARGET)/bench
 	@chown -R --reference=. $(TARGET)/bench
 
 # The tests start the programs, which cargo does not build for them; and under sudo everything is compiled as the user before
