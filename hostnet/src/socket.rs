@@ -120,8 +120,9 @@ impl Socket {
     fn receive_with(&mut self, flags: libc::c_int) -> Result<Datagram<'_>, Error> {
         // Room, and not zeros: the memory that no datagram reaches is never touched, which would cost the CNI program a page fault
         // for every 4 KiB.
-        self.buffer.clear();
-        self.buffer.reserve(BUFFER_LENGTH);
+        if self.buffer.capacity() == 0 {
+            self.buffer.reserve(BUFFER_LENGTH);
+        }
         let room = self.buffer.capacity();
         let length = loop {
             self.buffer.clear();

@@ -6,7 +6,7 @@ use crate::attr::Writer;
 impl Socket {
     /// Makes the next messages too long.
     pub(crate) fn shrink_buffer(&mut self, length: usize) {
-        self.buffer = vec![0; length];
+        self.buffer = Vec::with_capacity(length);
     }
 }
 
