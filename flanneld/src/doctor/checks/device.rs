@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hostnet::Mac;
+use hostnet::{Mac, Neighbour, Route};
 use ipnetwork::IpNetwork;
 
 use super::RESTART;
@@ -222,12 +222,16 @@ fn overlay_is_silent(facts: &Facts) -> bool {
         .filter_map(|probed| probed.probe.through.as_ref())
         .collect();
     let silent = !through.is_empty() && through.iter().all(|reply| **reply == Reply::Silent);
+    // Other neighbours may be there: the kernel makes those of multicast groups itself.
     let bare = |tunnel: &TunnelFacts| {
-        let mut routes = facts
-            .routes
-            .iter()
-            .filter(|route| route.link == Some(tunnel.link.index));
-        tunnel.neighbours.is_empty() && routes.any(|route| route.gateway.is_some())
+        let leads = |neighbour: &Neighbour, gateway| {
+            neighbour.address == gateway && neighbour.mac.is_some()
+        };
+        let known = |gateway| tunnel.neighbours.iter().any(|one| leads(one, gateway));
+        let here = |route: &&Route| route.link == Some(tunnel.link.index);
+        let routes = facts.routes.iter().filter(here);
+        let mut gateways = routes.filter_map(|route| route.gateway).peekable();
+        gateways.peek().is_some() && !gateways.any(known)
     };
     silent || facts.tunnels.iter().any(bare)
 }

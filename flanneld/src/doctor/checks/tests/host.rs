@@ -1,6 +1,6 @@
 //! What packets stand on: the kernel, the uplink, our devices.
 
-use hostnet::Scope;
+use hostnet::{NeighbourState, Scope};
 
 use super::*;
 use crate::probe::outcomes::silent;
@@ -68,6 +68,25 @@ fn another_mac_is_blamed_only_where_peers_are_silent() {
     assert_eq!(check, Check::Mac, "{evidence}");
     let was = well().tunnels[0].link.mac.unwrap();
     assert_eq!(command, format!("ip link set dev flannel.1 address {was}"));
+}
+
+#[test]
+fn another_mac_is_blamed_where_its_change_took_the_neighbours() {
+    let (check, evidence, _) = cause_after(|facts| {
+        let tunnel = &mut facts.tunnels[0];
+        tunnel.link.mac = Some(peer_mac());
+        let multicast = Neighbour {
+            state: NeighbourState::Noarp,
+            ..Neighbour::permanent(
+                TUNNEL,
+                "224.0.0.22".parse().unwrap(),
+                "01:00:5e:00:00:16".parse().unwrap(),
+            )
+        };
+        tunnel.neighbours = vec![multicast];
+        facts.probes = Some(Vec::new());
+    });
+    assert_eq!(check, Check::Mac, "{evidence}");
 }
 
 #[test]
