@@ -57,7 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             if !options.quick {
                 calm::wait_calm()?;
             }
-            // What takes half an hour does not end with one part that fails.
+            // What takes an hour does not end with one part that fails.
             match measure(&bar, part, job) {
                 // Written at once: who ends an hour's work early has what was measured until then.
                 Ok(figures) => {
