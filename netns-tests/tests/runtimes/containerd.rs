@@ -2,6 +2,9 @@
 //!
 //! A container lives as long as its `ctr` stands in the foreground; that one also runs DEL, without a netns, when the
 //! container has ended. For CNI the container is called `default-NAME` after containerd's namespace.
+//!
+//! Commands enter a container's namespaces by themselves: `ctr task exec` loses the output of a short one now and then
+//! (it stops waiting for its end of the pipe when the command has ended), and enters tasks that are not started yet.
 
 use std::fs;
 use std::time::Duration;
@@ -25,6 +28,8 @@ pub(crate) struct Containerd {
 pub(crate) struct Container {
     host: Host,
     name: String,
+    /// Of its first process.
+    pid: String,
     pub(crate) client: Daemon,
 }
 
@@ -80,18 +85,20 @@ impl Containerd {
             )?,
             host: self.host.clone(),
             name: name.to_owned(),
+            pid: String::new(),
         };
         let what = format!("container {name} runs");
-        eventually(&what, PATIENCE, || {
-            let runs = container.client.is_running()?;
-            let address = container.address();
-            ensure!(!runs || address.is_ok(), "no address yet: {address:?}");
-            Ok(runs)
-        })
-        .and_then(|runs| {
-            ensure!(runs, "`ctr run` ended: {}", container.client.log());
-            Ok(container)
-        })
+        // Started by its client once CNI has made its network.
+        let pid = eventually(&what, PATIENCE, || {
+            let ended = !container.client.is_running()?;
+            let tasks = self.ctr(&["task", "ls"])?;
+            let pid = running(&tasks, name);
+            ensure!(ended || pid.is_some(), "its task does not run: {tasks}");
+            Ok(pid)
+        })?;
+        container.pid =
+            pid.with_context(|| format!("`ctr run` ended: {}", container.client.log()))?;
+        Ok(container)
     }
 
     pub(crate) fn ctr(&self, arguments: &[&str]) -> Result<String> {
@@ -102,11 +109,18 @@ impl Containerd {
 impl Container {
     /// Runs a command in it.
     pub(crate) fn exec(&self, command: &[&str]) -> Result<String> {
-        let id = format!("x{:?}", std::time::Instant::now())
-            .replace(|c: char| !c.is_ascii_alphanumeric(), "");
-        let mut arguments = vec!["task", "exec", "--exec-id", &id, &self.name, "/bin/busybox"];
-        arguments.extend(command);
-        ctr(&self.host, &arguments)
+        let enter = [
+            "nsenter",
+            "--target",
+            &self.pid,
+            "--mount",
+            "--net",
+            "--pid",
+            "--root",
+            "--wd",
+            "/bin/busybox",
+        ];
+        self.host.exec(enter.iter().chain(command))
     }
 
     /// The address of its eth0.
@@ -126,6 +140,15 @@ impl Container {
         );
         Ok(())
     }
+}
+
+/// The process of a container that `ctr task ls` shows as running: `NAME PID STATUS`.
+fn running(tasks: &str, name: &str) -> Option<String> {
+    tasks.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let (task, pid, status) = (words.next()?, words.next()?, words.next()?);
+        (task == name && status == "RUNNING").then(|| pid.to_owned())
+    })
 }
 
 /// The address in a line of `ip -o addr`.
