@@ -296,7 +296,7 @@ pub enum Error {
     },
     /// The call took too long.
     #[error(
-        "{verb} was given up to end within {} s: something on this host hangs or is too slow; try again, and look for processes that wait for the kernel",
+        "{verb} would not have ended within {} s and was given up: this host is overloaded, or something on it hangs; it can be tried again; see by `ps -eo stat,wchan:30,comm | grep ^D` who waits for the kernel",
         limit.as_secs()
     )]
     OutOfTime {

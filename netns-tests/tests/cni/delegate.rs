@@ -287,7 +287,7 @@ pub(crate) fn a_delegate_that_hangs_is_killed() -> Result<()> {
     let message = by_fake("ADD", &netns, &faked()).run(&host)?.refusal(11)?;
     ensure!(message.contains("fake"), "{message}");
     let took = begin.elapsed();
-    ensure!(took < Duration::from_secs(20), "{took:?}");
+    ensure!(took < Duration::from_secs(50), "{took:?}");
     nothing_known(&host)?;
     let processes = host.sh("ps -e -o args= | grep -c '[s]leep 1000' || true")?;
     ensure!(processes.trim() == "0", "{processes} processes are left");
