@@ -1,5 +1,6 @@
 //! The daemons on the nodes: killed, restarted, waited for.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -104,10 +105,20 @@ impl Bench {
         self.daemons_ready(120)
     }
 
-    /// The same, but only for those that their kubelet has made to wait, and without waiting for the new ones.
-    pub(crate) fn renew_waiting_daemons(&self) -> Result<()> {
+    /// The same, but only for those that their kubelet still makes to wait since the last look, and without waiting for the
+    /// new ones. `waiting` is the memory of such looks: how often the containers of those pods had ended.
+    pub(crate) fn renew_waiting_daemons(&self, waiting: &mut BTreeMap<String, u64>) -> Result<()> {
+        let before = std::mem::take(waiting);
         for pod in self.daemons()?.iter().filter(|pod| waits(pod)) {
             let name = text(pod, "/metadata/name");
+            let ends = pod
+                .pointer("/status/containerStatuses/0/restartCount")
+                .and_then(Value::as_u64)
+                .unwrap_or(0);
+            if before.get(name) != Some(&ends) {
+                waiting.insert(name.to_owned(), ends);
+                continue;
+            }
             self.kubectl.run(&[
                 "delete",
                 "pod",

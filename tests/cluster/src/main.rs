@@ -13,6 +13,7 @@ mod cluster;
 mod command;
 mod daemons;
 mod interrupt;
+mod killer;
 mod kubectl;
 mod manifest;
 mod probe;

@@ -21,6 +21,16 @@ echo '@ neighbour'; { ip neigh show nud permanent; ip -6 neigh show nud permanen
 echo '@ fdb'; bridge fdb show 2>/dev/null | grep -v -e '33:33:' -e '01:00:5e' | grep permanent
 echo '@ table'; nft list tables 2>/dev/null | grep -v -e kube-proxy -e 'table ip6\? \(nat\|filter\|mangle\|raw\|security\)$'
 echo '@ chain'; nft list chains 2>/dev/null | awk '/^table/ { t = $2 " " $3 } /chain/ { print t, $2 }' | grep -v kube-proxy | grep -i -e flannel -e loden -e portmap -e hostport -e CNI-
+echo '@ element'; nft list tables 2>/dev/null | awk 'tolower($3) ~ /flannel|loden/ { print $2, $3 }' | while read -r family table; do
+  nft -s list table "$family" "$table" | awk -v of="$family $table" '
+    $1 == "set" || $1 == "map" { of_set = $2 }
+    sub(/.*elements = \{/, "") { inside = 1 }
+    inside {
+      n = split($0, all, ",")
+      for (i = 1; i <= n; i++) { gsub(/[{}]/, "", all[i]); gsub(/^[ \t]+|[ \t]+$/, "", all[i]); if (all[i] != "") print of, of_set, all[i] }
+    }
+    /\}/ { inside = 0 }'
+done
 echo '@ file'; cd /host; find opt/cni/bin etc/cni/net.d run/flannel run/loden var/lib/cni -type f 2>/dev/null
 echo '@ end'
 "#;

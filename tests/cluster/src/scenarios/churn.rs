@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, NAMESPACE};
+use crate::killer::Killer;
 use crate::kubectl::text;
 use crate::sandboxes::Times;
 use crate::{interrupt, sandboxes};
@@ -14,8 +15,8 @@ use crate::{interrupt, sandboxes};
 mod reference;
 
 const ROUNDS: usize = 3;
-/// Between two kills of the daemon.
-const KILLS: Duration = Duration::from_secs(2);
+/// Between two looks for daemons that their kubelet does not start again.
+const LOOKS: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     bench.daemons_ready(120)?;
@@ -56,14 +57,15 @@ fn deployment(bench: &Bench, nodes: &[String]) -> Value {
 fn rounds(bench: &mut Bench, name: &str, kills: bool) -> Result<()> {
     let since = bench.log_ends().ok();
     let counted = bench.network_times();
-    let (mut up, mut down, mut killed) = (Vec::new(), Vec::new(), 0);
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    let killer = kills.then(|| Killer::start(bench)).transpose()?;
     let mut last = Instant::now();
+    let mut waiting = BTreeMap::new();
     for round in 1..=ROUNDS {
         let mut meanwhile = |bench: &Bench| -> Result<()> {
-            if kills && last.elapsed() > KILLS {
+            if kills && last.elapsed() > LOOKS {
                 last = Instant::now();
-                killed += bench.kill_daemons()?;
-                bench.renew_waiting_daemons()?;
+                bench.renew_waiting_daemons(&mut waiting)?;
             }
             Ok(())
         };
@@ -81,6 +83,7 @@ fn rounds(bench: &mut Bench, name: &str, kills: bool) -> Result<()> {
         down.push(begun.elapsed().as_secs_f64());
         bench.check_result(&format!("{name}, round {round}: all gone"), result)?;
     }
+    let killed = killer.map(Killer::stop).transpose()?;
     let seconds = |all: &[f64]| {
         all.iter()
             .map(|s| format!("{s:.0} s"))
@@ -94,10 +97,8 @@ fn rounds(bench: &mut Bench, name: &str, kills: bool) -> Result<()> {
     bench
         .report
         .figure(&format!("{name}: {pods} pods gone after"), seconds(&down));
-    if kills {
-        bench
-            .report
-            .figure("flanneld was killed", format!("{killed} times"));
+    if let Some(killed) = killed {
+        bench.report.figure("flanneld was killed", killed.told());
     }
     match since {
         Some(since) => {
