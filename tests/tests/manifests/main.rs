@@ -44,6 +44,11 @@ fn main() -> ExitCode {
             same::the_table_of_values_is_complete,
         ),
         (
+            "same::each_container_is_confined_and_says_why_it_ended",
+            &[],
+            same::each_container_is_confined_and_says_why_it_ended,
+        ),
+        (
             "values::each_reaches_its_object",
             &[Helm],
             values::each_reaches_its_object,

@@ -34,6 +34,59 @@ pub(crate) fn the_chart_is_the_manifest(programs: &Programs) -> Result<()> {
     Ok(())
 }
 
+/// No more rights than are needed, and the last lines of the log where `kubectl describe pod` shows them, since the program
+/// cannot write the file that Kubernetes would read them from.
+pub(crate) fn each_container_is_confined_and_says_why_it_ended(_: &Programs) -> Result<()> {
+    let mut looked_at = 0;
+    for file in ["kube-flannel.yml", "uninstall.yml"] {
+        let objects = documents(&read_to_string(manifests().join(file))?)?;
+        let set = objects.iter().find(|object| object["kind"] == "DaemonSet");
+        let pod =
+            &set.with_context(|| format!("{file} has no DaemonSet"))?["spec"]["template"]["spec"];
+        let works = if file == "uninstall.yml" {
+            // Its container only waits.
+            vec!["initContainers"]
+        } else {
+            assert_eq!(
+                pod["securityContext"]["seccompProfile"]["type"],
+                "RuntimeDefault"
+            );
+            vec!["initContainers", "containers"]
+        };
+        for container in works
+            .into_iter()
+            .filter_map(|kind| pod[kind].as_array())
+            .flatten()
+        {
+            looked_at += 1;
+            let name = format!("{} in {file}", container["name"]);
+            assert_eq!(
+                container["terminationMessagePolicy"], "FallbackToLogsOnError",
+                "{name}"
+            );
+            let rights = &container["securityContext"];
+            assert_ne!(rights["privileged"], true, "{name}");
+            let mut allowed = vec!["NET_ADMIN", "NET_RAW"];
+            if file == "uninstall.yml" {
+                // Directories of pods and runtimes that belong to other users.
+                allowed.push("DAC_OVERRIDE");
+            } else {
+                assert_eq!(rights["readOnlyRootFilesystem"], true, "{name}");
+                assert_eq!(rights["allowPrivilegeEscalation"], false, "{name}");
+            }
+            let added = rights["capabilities"]["add"].as_array();
+            for right in added.into_iter().flatten() {
+                assert!(
+                    right.as_str().is_some_and(|right| allowed.contains(&right)),
+                    "{name}: {right}"
+                );
+            }
+        }
+    }
+    assert_eq!(looked_at, 4);
+    Ok(())
+}
+
 /// Paths of all values: of those that are maps, their members instead.
 fn paths(prefix: &str, value: &Value) -> Vec<String> {
     match value {
