@@ -126,6 +126,11 @@ impl Bench {
         self.undo.push((what.to_owned(), Box::new(how)));
     }
 
+    /// What was changed since the mark has been put back in passing.
+    pub(crate) fn done(&mut self, mark: usize) {
+        self.undo.truncate(mark);
+    }
+
     /// How much there is to be put back now, for `put_back`.
     pub(crate) fn mark(&self) -> usize {
         self.undo.len()

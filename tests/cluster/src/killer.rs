@@ -32,7 +32,7 @@ pub(crate) struct Killed {
 }
 
 /// A process is the node's if it is in the network namespace of the node, as a pod with `hostNetwork` is: several nodes may
-/// show each other's processes. Prints how many were killed.
+/// show each other's processes. An init container of the same program counts, too. Prints how many were killed.
 fn script() -> String {
     format!(
         r#"killed=0; looks=0
@@ -99,9 +99,12 @@ impl Killer {
 }
 
 impl Drop for Killer {
-    /// A scenario that fails ends the kills as well.
+    /// A scenario that fails ends the kills as well, before anything is put back.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        for node in self.nodes.drain(..) {
+            drop(node.join());
+        }
     }
 }
 

@@ -23,7 +23,7 @@ impl Kubectl {
         }
         Self {
             words,
-            limit: Duration::from_secs(60) * args.patience,
+            limit: Duration::from_secs(100) * args.patience,
         }
     }
 
@@ -35,7 +35,7 @@ impl Kubectl {
             .cloned()
             .chain(words.iter().map(|word| (*word).to_owned()))
             .collect();
-        command::run(&all, stdin, self.limit)
+        command::run(&all, stdin, self.limit.max(asked_for(words)))
     }
 
     /// Stdout, if it succeeds.
@@ -108,6 +108,17 @@ impl Kubectl {
             None,
         )
     }
+}
+
+/// What `--timeout=…s` gives it, and a little for the way.
+fn asked_for(words: &[&str]) -> Duration {
+    let seconds = words.iter().find_map(|word| {
+        let time = word.strip_prefix("--timeout=")?.strip_suffix('s')?;
+        time.parse().ok()
+    });
+    seconds.map_or(Duration::ZERO, |seconds: u64| {
+        Duration::from_secs(seconds + 20)
+    })
 }
 
 /// A text in an object, by its JSON pointer; empty if it is not there.

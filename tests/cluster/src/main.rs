@@ -35,7 +35,9 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match run(args) {
         _ if interrupt::asked() => {
-            eprintln!("interrupted; what was made has been removed");
+            eprintln!(
+                "interrupted; what was made has been removed, unless a line above says otherwise"
+            );
             ExitCode::from(130)
         }
         Ok(0) => ExitCode::SUCCESS,

@@ -20,6 +20,8 @@ pub(crate) struct Stream {
 
 /// Between two packets, in seconds.
 const INTERVAL: &str = "0.01";
+/// Packets that may be under way on a busy machine, half a second of them.
+const UNDER_WAY: u64 = 50;
 
 impl Stream {
     /// Starts pods and the TCP connection.
@@ -73,9 +75,8 @@ impl Stream {
     pub(crate) fn stop(&self, bench: &Bench) -> Result<(u64, u64)> {
         let mut script = "cd /tmp; pkill -INT ping; sleep 1;".to_owned();
         for i in 0..self.addresses.len() {
-            // What was under way at the end is not lost: the last that came counts.
             script += &format!(
-                " sed -n 's/.*bytes from.*seq=\\([0-9]*\\).*/\\1/p' ping.{i} | sort -un | awk '{{ n++; l = $1 }} END {{ print n + 0, l + 0 }}';"
+                " {{ sed -n 's/.*bytes from.*seq=\\([0-9]*\\).*/\\1/p' ping.{i} | sort -un | awk '{{ n++; l = $1 }} END {{ print n + 0, l + 0 }}'; sed -n 's/^\\([0-9]*\\) packets transmitted.*/\\1/p' ping.{i}; }} | tr '\\n' ' '; echo;"
             );
         }
         let said = bench.in_pod(FROM, &script)?;
@@ -85,12 +86,13 @@ impl Stream {
                 .split(' ')
                 .filter_map(|word| word.parse().ok())
                 .collect();
-            let [came, last] = numbers[..] else {
+            let [came, last, all] = numbers[..] else {
                 anyhow::bail!("no figures: {said}");
             };
             ensure!(came > 50, "only {came} packets came");
-            sent += last;
-            lost += last - came;
+            let (counted, gone) = losses(came, last, all);
+            sent += counted;
+            lost += gone;
         }
         Ok((lost, sent))
     }
@@ -113,8 +115,32 @@ impl Stream {
     }
 }
 
+/// How many packets count, and how many of them were lost, when `came` of them came, the last with the number `last`, and
+/// `all` were sent. What was under way at the end is not lost, so the last that came counts; but a stream that broke off has
+/// lost the rest.
+fn losses(came: u64, last: u64, all: u64) -> (u64, u64) {
+    let counted = if all.saturating_sub(last) > UNDER_WAY {
+        all
+    } else {
+        last
+    };
+    (counted, counted.saturating_sub(came))
+}
+
 fn last(bench: &Bench) -> Result<Option<u64>> {
     interrupt::check()?;
     let said = bench.in_pod(TO, "tail -n 2 /tmp/tcp | head -n 1")?;
     Ok(said.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_under_way_is_not_lost_but_a_broken_stream_is() {
+        assert_eq!(losses(100, 100, 103), (100, 0));
+        assert_eq!(losses(97, 100, 103), (100, 3));
+        assert_eq!(losses(60, 60, 1000), (1000, 940));
+    }
 }

@@ -83,7 +83,15 @@ fn rounds(bench: &mut Bench, name: &str, kills: bool) -> Result<()> {
         down.push(begun.elapsed().as_secs_f64());
         bench.check_result(&format!("{name}, round {round}: all gone"), result)?;
     }
-    let killed = killer.map(Killer::stop).transpose()?;
+    let killed = match killer.map(Killer::stop).transpose() {
+        Ok(killed) => killed,
+        Err(error) => {
+            bench.check(&format!("{name}: flanneld is killed"), false, || {
+                format!("{error:#}")
+            });
+            None
+        }
+    };
     let seconds = |all: &[f64]| {
         all.iter()
             .map(|s| format!("{s:.0} s"))

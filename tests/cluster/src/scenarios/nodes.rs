@@ -60,7 +60,6 @@ fn again(bench: &mut Bench) -> Result<()> {
 fn by_hand(bench: &mut Bench) -> Result<()> {
     let node = last(bench);
     let mut fitting = subnets(bench, &node)?;
-    bench.control("stop", "controller-manager")?;
     let mark = bench.mark();
     let at = node.clone();
     bench.undo("the node's podCIDR", move |bench| {
@@ -68,6 +67,7 @@ fn by_hand(bench: &mut Bench) -> Result<()> {
         rejoin(bench, &at)?;
         back(bench, &at)
     });
+    bench.control("stop", "controller-manager")?;
     rejoin(bench, &node)?;
     let said = says(bench, &node, "has no podCIDR");
     bench.check_said("a node without podCIDR", said)?;
@@ -113,10 +113,17 @@ fn added(bench: &mut Bench) -> Result<()> {
     };
     let node = bench.args.new_node.clone();
     let before = bench.states()?;
-    let hook =
-        |bench: &Bench, verb: &str| bench.hook(Some(&template), &[("node", &node), ("verb", verb)]);
     let begun = Instant::now();
-    hook(bench, "join")?;
+    let mark = bench.mark();
+    let (at, how) = (node.clone(), template.clone());
+    bench.undo("the added node", move |bench| {
+        bench.hook(Some(&how), &[("node", &at), ("verb", "remove")])?;
+        bench
+            .kubectl
+            .run(&["delete", "node", &at, "--ignore-not-found"])
+            .map(drop)
+    });
+    bench.hook(Some(&template), &[("node", &node), ("verb", "join")])?;
     let result = back(bench, &node);
     if bench.check_result("a node added", result)?.is_some() {
         let took = begun.elapsed().as_secs_f64();
@@ -125,10 +132,7 @@ fn added(bench: &mut Bench) -> Result<()> {
             format!("{took:.0} s"),
         );
     }
-    hook(bench, "remove")?;
-    bench
-        .kubectl
-        .run(&["delete", "node", &node, "--ignore-not-found"])?;
+    bench.put_back(mark);
     let gone = bench.wait("nodes forget it", Duration::from_secs(60), |bench| {
         let mut left = Vec::new();
         for (other, before) in bench.nodes.iter().zip(&before) {
@@ -176,9 +180,15 @@ fn give(bench: &Bench, node: &str, subnets: &[String]) -> Result<()> {
 
 /// Deletes the Node, and has its kubelet register it anew.
 fn rejoin(bench: &mut Bench, node: &str) -> Result<()> {
+    let mark = bench.mark();
+    let at = node.to_owned();
+    bench.undo(&format!("the kubelet of {node}"), move |bench| {
+        bench.service(&at, "start", "kubelet")
+    });
     bench.service(node, "stop", "kubelet")?;
     bench.kubectl.run(&["delete", "node", node])?;
     bench.service(node, "start", "kubelet")?;
+    bench.done(mark);
     bench.wait(
         &format!("{node} has registered"),
         Duration::from_secs(90),

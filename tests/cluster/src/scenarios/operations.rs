@@ -159,8 +159,14 @@ fn reconfigure(bench: &mut Bench) -> Result<()> {
 
 fn services(bench: &mut Bench, service: &str) -> Result<()> {
     for node in bench.nodes.clone() {
+        let mark = bench.mark();
+        let (at, name) = (node.name.clone(), service.to_owned());
+        bench.undo(&format!("{service} of {at}"), move |bench| {
+            bench.service(&at, "start", &name)
+        });
         bench.service(&node.name, "stop", service)?;
         bench.service(&node.name, "start", service)?;
+        bench.done(mark);
     }
     Ok(())
 }
@@ -168,8 +174,10 @@ fn services(bench: &mut Bench, service: &str) -> Result<()> {
 /// Twenty kills. After a few a kubelet waits for minutes before it starts a container again; its pod is made anew then.
 fn kills(bench: &mut Bench) -> Result<()> {
     let mut killed = 0;
+    let end = Instant::now() + Duration::from_secs(600) * bench.args.patience;
     while killed < 20 {
         interrupt::check()?;
+        ensure!(Instant::now() < end, "only {killed} kills");
         killed += bench.kill_daemons()?;
         bench
             .report
@@ -210,13 +218,13 @@ fn without_api(bench: &mut Bench) -> Result<()> {
                 .map(|pod| text(pod, "/metadata/uid").to_owned()),
         );
     }
-    bench.control("stop", "apiserver")?;
+    let mark = bench.mark();
     bench.undo("the API server", |bench| {
         bench
             .control("start", "apiserver")
             .and_then(|()| api_answers(bench))
     });
-    let mark = bench.mark() - 1;
+    bench.control("stop", "apiserver")?;
     let begun = Instant::now();
     for uid in &victims {
         renewed(bench, &node, uid)?;

@@ -44,13 +44,13 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
         return Ok(());
     }
     let name = "reboot without the API server";
-    bench.control("stop", "apiserver")?;
     let mark = bench.mark();
     bench.undo("the API server", |bench| {
         bench
             .control("start", "apiserver")
             .and_then(|()| api_answers(bench))
     });
+    bench.control("stop", "apiserver")?;
     let result = reboot(bench, &node, name);
     bench.put_back(mark);
     result?;
@@ -60,7 +60,14 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
 fn reboot(bench: &mut Bench, node: &str, name: &str) -> Result<()> {
     let begun = Instant::now();
     let template = bench.args.hooks.node_reboot.clone();
+    let mark = bench.mark();
+    let (at, again) = (node.to_owned(), template.clone());
+    // One that is interrupted has to be done whole.
+    bench.undo(&format!("the reboot of {node}"), move |bench| {
+        bench.hook(again.as_deref(), &[("node", &at)])
+    });
     bench.hook(template.as_deref(), &[("node", node)])?;
+    bench.done(mark);
     bench.report.figure(
         &format!("{name}: the command took"),
         format!("{:.0} s", begun.elapsed().as_secs_f64()),

@@ -22,6 +22,10 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
         );
         return Ok(());
     }
+    if bench.args.keep {
+        bench.skip("uninstall", "KEEP: the pod network stays");
+        return Ok(());
+    }
     let names: Vec<String> = bench
         .nodes
         .iter()

@@ -21,22 +21,21 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
         format!("pod-{}", bench.nodes[0].name),
         host_name(&bench.nodes[0].name),
     ];
-    for address in addresses(&service) {
-        for client in &clients {
-            answered(bench, client, &address, "former")?;
-        }
+    let targets = addresses(&service);
+    for client in &clients {
+        let at = client.clone();
+        bench.undo("the stream of UDP", move |bench| {
+            bench.in_pod(&at, "rm -f /tmp/flows").map(drop)
+        });
+        bench.in_pod(client, &flow(&targets))?;
     }
+    each(bench, &clients, &targets, "former")?;
     let second = backend(bench, "latter");
     bench.kubectl.apply(vec![second])?;
     bench.delete(&["pod", "former", "--wait=false"])?;
     bench.ready(&["latter".to_owned()], 120)?;
     let begun = Instant::now();
-    let mut result = Ok(());
-    for address in addresses(&service) {
-        for client in &clients {
-            result = result.and_then(|()| answered(bench, client, &address, "latter"));
-        }
-    }
+    let result = each(bench, &clients, &targets, "latter");
     let value = format!("{:.1} s", begun.elapsed().as_secs_f64());
     bench.check_result("UDP whose backend is replaced", result)?;
     bench.report.figure(
@@ -46,20 +45,37 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Sends from one and the same port, so that it stays one flow, until this pod answers.
-fn answered(bench: &mut Bench, client: &str, address: &str, from: &str) -> Result<()> {
-    let address = address.trim_matches(['[', ']']);
-    let script = format!("echo hostname | nc -u -w 1 -p 5555 {address} 81");
-    bench.wait(
-        &format!("{from} answers {client}"),
-        Duration::from_secs(40),
-        |bench| {
-            let said = bench.in_pod(client, &script)?;
-            Ok(if said == from {
-                Ok(())
-            } else {
-                Err(format!("{said:?}"))
-            })
-        },
-    )
+/// Sends for as long as `/tmp/flows` is there, to each target from one and the same port, so that it stays one flow, and
+/// notes each answer in a line.
+fn flow(targets: &[String]) -> String {
+    let mut script = "touch /tmp/flows; rm -f /tmp/flow.*;".to_owned();
+    for (i, target) in targets.iter().enumerate() {
+        let target = target.trim_matches(['[', ']']);
+        script += &format!(
+            " (while [ -e /tmp/flows ]; do {{ echo hostname | nc -u -w 1 -p 5555 {target} 81; echo; }} >>/tmp/flow.{i} 2>/dev/null; sleep 0.2; done) \
+             </dev/null >/dev/null 2>&1 &"
+        );
+    }
+    script
+}
+
+/// Waits until the newest answer to each stream is this pod's.
+fn each(bench: &mut Bench, clients: &[String], targets: &[String], from: &str) -> Result<()> {
+    for client in clients {
+        for i in 0..targets.len() {
+            bench.wait(
+                &format!("{from} answers {client}"),
+                Duration::from_secs(40),
+                |bench| {
+                    let said = bench.in_pod(client, &format!("tail -n 1 /tmp/flow.{i}"))?;
+                    Ok(if said.trim() == from {
+                        Ok(())
+                    } else {
+                        Err(format!("{said:?}"))
+                    })
+                },
+            )?;
+        }
+    }
+    Ok(())
 }
