@@ -141,3 +141,17 @@ pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> 
 pub(crate) fn holds(object: &Value, kind: &str) -> bool {
     condition(object, kind).is_some_and(|condition| condition["status"] == "True")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubectl_gets_the_time_that_it_was_told_to_take() {
+        assert_eq!(
+            asked_for(&["delete", "pods", "--timeout=120s"]),
+            Duration::from_secs(140)
+        );
+        assert_eq!(asked_for(&["get", "pods"]), Duration::ZERO);
+    }
+}
