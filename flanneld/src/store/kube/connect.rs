@@ -2,7 +2,8 @@
 //! where the server speaks nothing else, as `kubectl proxy` does.
 //!
 //! `kube`'s own client speaks HTTP/1.1, where only the end of a watch tells that its connection is dead; and it repeats requests that the
-//! server turns away, silently for minutes, where [`Backoff`](crate::store::backoff) does so and says it.
+//! server turns away, silently for minutes, where [`Backoff`](crate::store::backoff) does so and says it. Only what the server did not look at is
+//! repeated here.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -22,6 +23,7 @@ use tower::util::MapRequestLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 
 use super::token::TokenFile;
+use super::unprocessed::Unprocessed;
 use crate::http::date;
 use crate::store::Health;
 
@@ -79,6 +81,7 @@ pub(super) fn client(config: &Config, health: &Health) -> Result<Client, BoxErro
         .option_layer(token)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
+        .retry(Unprocessed::default())
         .service(http);
     Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
 }

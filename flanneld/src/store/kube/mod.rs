@@ -20,6 +20,7 @@ mod keep;
 mod node;
 mod peers;
 mod token;
+mod unprocessed;
 
 pub use access::{KubeAccess, NodeName};
 
