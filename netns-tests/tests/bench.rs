@@ -59,7 +59,7 @@ impl Run {
         );
         let run = Self { report };
         for row in run.rows()? {
-            check(row)?;
+            check(row, run.rows()?)?;
         }
         let (table, first) = (file("md")?, &run.rows()?[0]);
         ensure!(
@@ -90,8 +90,8 @@ impl Run {
     }
 }
 
-/// A row has a number for each round and what follows from them, and a ratio if it stands beside another.
-fn check(row: &Value) -> Result<()> {
+/// A row has a number for each round and what follows from them, and a ratio if it stands beside another that is not zero throughout.
+fn check(row: &Value, all: &[Value]) -> Result<()> {
     let number = |value: &Value| value.as_f64().filter(|number| number.is_finite());
     let rounds = row["rounds"].as_array().context("no rounds")?;
     let rounds: Option<Vec<f64>> = rounds.iter().map(number).collect();
@@ -105,11 +105,15 @@ fn check(row: &Value) -> Result<()> {
         !rounds.is_empty() && 0.0 <= low && low <= median && median <= high,
         "{row}"
     );
-    let compared = row["beside"].is_string() && median > 0.0;
-    ensure!(
-        !compared || row["ratio"].is_object() || low == 0.0,
-        "no ratio: {row}"
-    );
+    let beside = |other: &&Value| {
+        other["contender"] == row["beside"]
+            && ["scene", "measure"]
+                .iter()
+                .all(|part| other[part] == row[part])
+    };
+    let other = all.iter().find(beside);
+    let compared = other.is_some_and(|other| number(&other["value"]["high"]) > Some(0.0));
+    ensure!(compared == row["ratio"].is_object(), "of {other:?}: {row}");
     Ok(())
 }
 
