@@ -64,7 +64,7 @@ impl Leases {
                 // Of an entry that cannot be read nothing new is known; what was known of it goes on to hold.
                 let former = skipped
                     .into_iter()
-                    .filter(|entry| entry.used != Used::NotOurs);
+                    .filter(|entry| matches!(entry.used, Used::Nothing | Used::Former));
                 for key in former.filter_map(|entry| entry.lease) {
                     if let Some(before) = self.all.get(&key) {
                         fresh.insert(key, before.clone());

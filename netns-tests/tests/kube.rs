@@ -26,6 +26,7 @@ use loden_tests::kube::api_server;
 
 use doctor::{
     a_clock_apart_from_the_api_servers_is_named, annotations_that_cannot_be_used_are_named,
+    two_nodes_with_one_pod_cidr_are_told_apart,
 };
 use nodes::{
     a_node_made_anew_with_another_subnet_is_followed,
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         a_change_in_one_family_is_followed within 300,
         annotations_that_cannot_be_used_are_named within 300,
         a_clock_apart_from_the_api_servers_is_named within 300,
+        two_nodes_with_one_pod_cidr_are_told_apart within 300,
         a_rebooted_host_has_its_macs_again within 300,
         an_absent_api_server_stops_nothing_but_changes within 300,
         an_expired_token_stops_nothing_but_changes within 300,

@@ -84,11 +84,12 @@ pub(super) fn tell_unreadable(event: &PeerEvent) {
 /// What is wrong with an entry, and what that means for it.
 fn unreadable(entry: &Unreadable) -> String {
     let (key, reason) = (&entry.key, &entry.reason);
-    match entry.used {
+    match &entry.used {
         Used::Nothing => format!("{key} is no lease and is left out: {reason}"),
         Used::InPart => format!("{key} is used only in part: {reason}"),
         Used::Former => format!("{key} is used as it was before: {reason}"),
         Used::NotOurs => format!("{key} is not in this network: {reason}"),
+        Used::Duplicate { .. } => format!("{key} is left out: {reason}"),
     }
 }
 
@@ -129,6 +130,12 @@ mod tests {
             (Used::Nothing, "Node a is no lease and is left out: no MAC"),
             (Used::InPart, "Node a is used only in part: no MAC"),
             (Used::Former, "Node a is used as it was before: no MAC"),
+            (
+                Used::Duplicate {
+                    later: "Node a".to_owned(),
+                },
+                "Node a is left out: no MAC",
+            ),
         ] {
             assert_eq!(told(used), expected);
         }

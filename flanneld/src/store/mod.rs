@@ -54,7 +54,7 @@ pub struct Unreadable {
 }
 
 /// What is used of an entry that is not a lease as it should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Used {
     /// Nothing, as far as the store knows.
     Nothing,
@@ -64,6 +64,11 @@ pub enum Used {
     Former,
     /// Nothing, because nobody has written there what makes an entry a lease of this network.
     NotOurs,
+    /// Nothing, because another node has the same subnets; this one's are left to itself, otherwise whoever came first has them.
+    Duplicate {
+        /// The entry that came later, which may be this node's.
+        later: String,
+    },
 }
 
 /// What [`LeaseStore::watch_peers`] reports.

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use netns_tests::clock::apart;
 use netns_tests::doctor::{Diagnosis, ask, furnish, wait_cause, wait_cured};
 
-use crate::scene::{Scene, V4};
+use crate::scene::{Scene, V4, all_talk, wait_tunnel};
 
 /// A Node's name, its subnet, its annotations; what the doctor says then, and its exit status.
 type Wrong<'a> = (
@@ -130,6 +130,49 @@ pub(crate) fn annotations_that_cannot_be_used_are_named() -> Result<()> {
     members[2].daemon.restart()?;
     members[2].daemon.wait_ready()?;
     wait_cured(&host)
+}
+
+/// Of two Nodes with one podCIDR the older one is sent to; that the other is to go is told on every host, on its own, too.
+pub(crate) fn two_nodes_with_one_pod_cidr_are_told_apart() -> Result<()> {
+    let scene = Scene::new(V4)?;
+    let members = scene.members()?;
+    let d = scene.host("d")?;
+    scene.create_node("d", 2)?;
+    let mut daemon = scene.start(&d, &[])?;
+    daemon.wait_ready()?;
+    let a = &members[0].host;
+    for (host, expected) in [
+        (
+            a,
+            "Node d is left out: it has 10.244.2.0/24, as has Node b, which came first",
+        ),
+        (
+            &d,
+            "Node b is left out: it has 10.244.2.0/24, as has this Node (d), and came first: other nodes send there",
+        ),
+    ] {
+        furnish(host)?;
+        let diagnosis = wait_cause(host, "duplicates")?;
+        says(&diagnosis, expected, 2)?;
+        ensure!(
+            diagnosis.commands()[0].1 == "kubectl delete node d",
+            "{:#}",
+            diagnosis.0
+        );
+    }
+    members[0].daemon.wait_log("Node d is left out: it has")?;
+    wait_tunnel(&members[0], 4, &["10.244.2.0/24", &members[1].mac(4)?], &[])?;
+
+    scene.admin(|cluster| async move { cluster.delete_node("d").await })?;
+    daemon.wait_log("there is no Node d")?;
+    scene.create_node("d", 4)?;
+    wait_cured(a)?;
+    wait_cured(&d)?;
+    d.wait_peers(members.iter().map(|member| &member.host))?;
+    for member in &members {
+        member.host.wait_peers([&d])?;
+    }
+    all_talk(&[d.pod("d1")?, members[1].host.pod("b1")?, a.pod("a1")?])
 }
 
 pub(crate) fn a_clock_apart_from_the_api_servers_is_named() -> Result<()> {

@@ -6,7 +6,7 @@ use super::lease::without_daemon;
 use crate::doctor::clash::{Clash, clashes};
 use crate::doctor::facts::Facts;
 use crate::doctor::finding::{Check, Finding, Remedy};
-use crate::status::report::{Peer, PeerInKernel, Report, Store};
+use crate::status::report::{EntryUse, Peer, PeerInKernel, Report, Store};
 
 pub(super) fn duplicates(facts: &Facts) -> Finding {
     let report = match &facts.daemon {
@@ -18,6 +18,9 @@ pub(super) fn duplicates(facts: &Facts) -> Finding {
         let more = clashes.iter().skip(1).map(|clash| told(clash.left_out));
         let evidence = told(first.left_out);
         return resolve(facts, report, first, evidence).also(more.take(super::SHOWN));
+    }
+    if let Some(finding) = same_pod_cidr(report) {
+        return finding;
     }
     // What of Nodes cannot be used is told by the check of Kubernetes.
     let store = report.node.store.as_ref();
@@ -45,6 +48,32 @@ pub(super) fn duplicates(facts: &Facts) -> Finding {
             format!("none of {} is in another's way", report.peers.len() + 1),
         ),
     }
+}
+
+/// Nodes with the same podCIDRs, which cannot be changed in a Node once they are there.
+fn same_pod_cidr(report: &Report) -> Option<Finding> {
+    let entries = report.unreadable.iter();
+    let entries = entries.filter(|entry| entry.used == EntryUse::Duplicate);
+    let mut all = entries.map(|entry| {
+        (
+            format!("{} is left out: {}", entry.entry, entry.reason),
+            entry,
+        )
+    });
+    let (first, entry) = all.next()?;
+    let later = entry.later.as_ref().unwrap_or(&entry.entry);
+    let name = later.strip_prefix("Node ").unwrap_or(later);
+    let remedy = Remedy::say(format!(
+        "delete {later}, which came later, and start its kubelet anew: it comes back, and the controller manager gives it another podCIDR, unless the kubelet's own settings name one"
+    ));
+    Some(
+        Finding::fail(
+            Check::Duplicates,
+            first,
+            remedy.run(format!("kubectl delete node {name}")),
+        )
+        .also(all.map(|(text, _)| text).take(super::SHOWN)),
+    )
 }
 
 fn told(peer: &Peer) -> String {

@@ -13,11 +13,16 @@ pub(super) fn unreadable(entry: &store::Unreadable) -> report::Unreadable {
         subnets: entry
             .lease
             .map_or_else(Vec::new, |key| texts(key.subnets())),
+        later: match &entry.used {
+            store::Used::Duplicate { later } => Some(later.clone()),
+            _ => None,
+        },
         used: match entry.used {
             store::Used::Nothing => EntryUse::Nothing,
             store::Used::InPart => EntryUse::InPart,
             store::Used::Former => EntryUse::Former,
             store::Used::NotOurs => EntryUse::NotOurs,
+            store::Used::Duplicate { .. } => EntryUse::Duplicate,
         },
         reason: entry.reason.clone(),
     }

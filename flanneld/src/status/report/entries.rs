@@ -77,6 +77,9 @@ pub struct Unreadable {
     pub used: EntryUse,
     /// What is wrong with it.
     pub reason: String,
+    /// Of two entries with the same subnets the one that came later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub later: Option<String>,
 }
 
 /// What is used of an entry that is not a lease as it should be.
@@ -91,4 +94,6 @@ pub enum EntryUse {
     Former,
     /// Nothing: it says nothing of this network.
     NotOurs,
+    /// Nothing: another has the same subnets.
+    Duplicate,
 }

@@ -34,12 +34,14 @@ pub(super) struct Peers {
     families: Families,
     /// What each Node that has a lease has, by the Node's name.
     leases: BTreeMap<String, PeerLease>,
-    /// Our own Node's subnets; nobody else may have the same.
-    own_key: Option<LeaseKey>,
+    /// Our own Node's subnets, and when it came; nobody else may have the same.
+    own_lease: Option<(LeaseKey, i64)>,
     /// The Nodes of each lease: two may have been given the same subnet by mistake.
     holders: BTreeMap<LeaseKey, BTreeSet<(i64, String)>>,
     /// Why Nodes are left out, or go on with what was known before.
     reasons: BTreeMap<String, Unreadable>,
+    /// Nodes that are left out because others have their subnets; this goes before the reasons.
+    duplicates: BTreeMap<String, Unreadable>,
     /// The Nodes seen by the listing that is under way.
     listed: Option<BTreeSet<String>>,
     /// Nodes that a listing lacked, not believed to be gone because it lacked our own Node, too.
@@ -60,9 +62,10 @@ impl Peers {
             own: own.to_owned(),
             families,
             leases: BTreeMap::new(),
-            own_key: None,
+            own_lease: None,
             holders: BTreeMap::new(),
             reasons: BTreeMap::new(),
+            duplicates: BTreeMap::new(),
             listed: None,
             unlisted: BTreeSet::new(),
             complete: false,
@@ -112,7 +115,7 @@ impl Peers {
             .map(|subnets| self.families.of(subnets));
         let key = subnets.as_ref().ok().copied().and_then(LeaseKey::new);
         if node.name == self.own {
-            self.put_own(key);
+            self.put_own(key.map(|key| (key, node.created)));
             return;
         }
         let before = self.leases.get(&node.name);
@@ -181,11 +184,11 @@ impl Peers {
             let peers = self.holders.keys().filter_map(|key| self.holder(key));
             return vec![PeerEvent::Snapshot {
                 peers: peers.cloned().collect(),
-                skipped: self.reasons.values().cloned().collect(),
+                skipped: self.entries().cloned().collect(),
             }];
         }
         let told = std::mem::take(&mut self.told);
-        let reasons = told.iter().filter_map(|name| self.reasons.get(name));
+        let reasons = told.iter().filter_map(|name| self.entry(name));
         let unreadable = reasons.cloned().map(PeerEvent::Unreadable);
         let unreadable: Vec<PeerEvent> = unreadable.collect();
         let mended = std::mem::take(&mut self.mended).into_iter();
@@ -200,17 +203,25 @@ impl Peers {
 
     /// Whoever has the subnets: the Node that came first.
     fn holder(&self, key: &LeaseKey) -> Option<&PeerLease> {
-        if self.own_key == Some(*key) {
+        if self.is_ours(key) {
             return None;
         }
         let (_, name) = self.holders.get(key)?.first()?;
         self.leases.get(name)
     }
 
-    fn put_own(&mut self, key: Option<LeaseKey>) {
-        if key.is_some() && self.own_key != key {
-            self.changed.extend(self.own_key.into_iter().chain(key));
-            self.own_key = key;
+    fn is_ours(&self, key: &LeaseKey) -> bool {
+        self.own_lease.is_some_and(|(own, _)| own == *key)
+    }
+
+    fn put_own(&mut self, lease: Option<(LeaseKey, i64)>) {
+        if lease.is_some() && self.own_lease != lease {
+            let before = std::mem::replace(&mut self.own_lease, lease);
+            let keys = before.into_iter().chain(lease).map(|(key, _)| key);
+            for key in keys {
+                self.changed.insert(key);
+                self.compare(key);
+            }
         }
         self.drop_unlisted_if_listed();
     }
@@ -244,14 +255,8 @@ impl Peers {
         self.changed.insert(key);
         let holders = self.holders.entry(key).or_default();
         holders.insert((lease.created, name.to_owned()));
-        let contended = holders.len() > 1 || self.own_key == Some(key);
         self.leases.insert(name.to_owned(), lease);
-        if contended {
-            warn!(
-                "Node {name} has the subnet {} that another Node has, too; the Node that came first is taken for its holder, delete the other",
-                key.subnets()
-            );
-        }
+        self.compare(key);
     }
 
     fn release(&mut self, name: &str) {
@@ -265,13 +270,37 @@ impl Peers {
                 self.holders.remove(&lease.key);
             }
         }
+        self.tell(name, |peers| drop(peers.duplicates.remove(name)));
+        self.compare(lease.key);
+    }
+
+    /// Two Nodes have the same subnets if somebody gave them by hand, or two controllers gave. Tells of all of these but whoever has them.
+    fn compare(&mut self, key: LeaseKey) {
+        let holders: Vec<(i64, String)> = self
+            .holders
+            .get(&key)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
+        let ours = self.own_lease.filter(|(own, _)| *own == key);
+        let ours = ours.map(|(_, created)| (created, self.own.clone()));
+        for holder in &holders {
+            let duplicate = match (&ours, holders.first()) {
+                (Some(ours), _) => Some(duplicate(key, holder, ours, true)),
+                (None, Some(first)) if first != holder => {
+                    Some(duplicate(key, holder, first, false))
+                }
+                _ => None,
+            };
+            self.tell(&holder.1, |peers| {
+                put_or_take(&mut peers.duplicates, &holder.1, duplicate)
+            });
+        }
     }
 
     fn forget_reason(&mut self, name: &str) {
-        self.told.remove(name);
-        if self.reasons.remove(name).is_some() {
-            self.mended.insert(name.to_owned());
-        }
+        self.tell(name, |peers| drop(peers.reasons.remove(name)));
     }
 
     fn leave_out(&mut self, node: &NodeView, lease: Option<LeaseKey>, used: Used, reason: String) {
@@ -281,11 +310,74 @@ impl Peers {
             reason,
             used,
         };
-        if self.reasons.get(&node.name) != Some(&entry) {
-            self.mended.remove(&node.name);
-            self.told.insert(node.name.clone());
-            self.reasons.insert(node.name.clone(), entry);
+        self.tell(&node.name, |peers| {
+            drop(peers.reasons.insert(node.name.clone(), entry))
+        });
+    }
+
+    /// What there is to be told of a Node.
+    fn entry(&self, name: &str) -> Option<&Unreadable> {
+        let duplicate = self.duplicates.get(name);
+        duplicate.or_else(|| self.reasons.get(name))
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Unreadable> {
+        let others = self
+            .reasons
+            .iter()
+            .filter(|(name, _)| !self.duplicates.contains_key(*name));
+        others
+            .map(|(_, entry)| entry)
+            .chain(self.duplicates.values())
+    }
+
+    /// Changes something, and notes whether there is something else to be told of this Node now.
+    fn tell(&mut self, name: &str, change: impl FnOnce(&mut Self)) {
+        let before = self.entry(name).cloned();
+        change(self);
+        match self.entry(name) {
+            None if before.is_some() => {
+                self.told.remove(name);
+                self.mended.insert(name.to_owned());
+            }
+            now if now != before.as_ref() => {
+                self.mended.remove(name);
+                self.told.insert(name.to_owned());
+            }
+            _ => {}
         }
+    }
+}
+
+/// What is told of `node`, which has the subnets that `other` has, too; `ours` is whether that is this Node.
+fn duplicate(key: LeaseKey, node: &(i64, String), other: &(i64, String), ours: bool) -> Unreadable {
+    let subnets = key.subnets();
+    let (name, other_name) = (&node.1, &other.1);
+    let (later, and) = match node < other {
+        true => (
+            other_name,
+            "and came first: other nodes send there what is for pods of this one",
+        ),
+        false => (name, "which came first"),
+    };
+    let other_name = match ours {
+        true => format!("this Node ({other_name})"),
+        false => entry_of(other_name),
+    };
+    Unreadable {
+        key: entry_of(name),
+        lease: Some(key),
+        reason: format!("it has {subnets}, as has {other_name}, {and}"),
+        used: Used::Duplicate {
+            later: entry_of(later),
+        },
+    }
+}
+
+fn put_or_take<T>(map: &mut BTreeMap<String, T>, name: &str, value: Option<T>) {
+    match value {
+        Some(value) => drop(map.insert(name.to_owned(), value)),
+        None => drop(map.remove(name)),
     }
 }
 

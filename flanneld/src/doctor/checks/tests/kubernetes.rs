@@ -110,3 +110,20 @@ fn leases_in_each_others_way_are_left_to_their_check() {
     let (.., evidence) = told(clash, "");
     assert!(evidence.starts_with("the podCIDRs"), "{evidence}");
 }
+
+#[test]
+fn of_two_nodes_with_one_podcidr_the_later_is_to_go() {
+    let entry = r#"{"entry":"Node x","subnets":["10.244.2.0/24"],"used":"duplicate","later":"Node y","reason":"it has 10.244.2.0/24, as has Node y"}"#;
+    let findings = all(&node("", entry));
+    let cause = cause(&findings).unwrap();
+    assert_eq!(
+        (cause.check, cause.verdict),
+        (Check::Duplicates, Verdict::Fail)
+    );
+    assert_eq!(
+        cause.evidence,
+        ["Node x is left out: it has 10.244.2.0/24, as has Node y"]
+    );
+    let remedy = cause.remedy.as_ref().unwrap();
+    assert_eq!(remedy.commands[0].run, "kubectl delete node y");
+}

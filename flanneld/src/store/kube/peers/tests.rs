@@ -136,7 +136,7 @@ fn a_node_that_is_gone_is_gone_and_one_without_marker_is_none() {
         panic!("{news:?}")
     };
     assert_eq!(
-        (entry.key.as_str(), entry.used),
+        (entry.key.as_str(), entry.used.clone()),
         ("Node windows", Used::NotOurs)
     );
     assert_eq!(*gone, key(2));
@@ -189,7 +189,7 @@ fn stripped_annotations_leave_what_was_known() {
     let [PeerEvent::Unreadable(entry), PeerEvent::Removed(gone)] = news.as_slice() else {
         panic!("{news:?}")
     };
-    assert_eq!((entry.used, *gone), (Used::NotOurs, key(2)));
+    assert_eq!((&entry.used, *gone), (&Used::NotOurs, key(2)));
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn of_a_node_that_is_readable_in_one_family_that_is_used() {
     let [PeerEvent::Unreadable(entry), PeerEvent::Changed(lease)] = news.as_slice() else {
         panic!("{news:?}")
     };
-    assert_eq!((entry.used, lease.key), (Used::InPart, key(4)));
+    assert_eq!((&entry.used, lease.key), (&Used::InPart, key(4)));
     assert_eq!(lease.record.public.v4, Some([192, 0, 2, 4].into()));
     assert_eq!(lease.record.public.v6, None);
 }
@@ -255,19 +255,84 @@ fn a_foreign_backend_is_a_lease_for_the_network_to_judge() {
 #[test]
 fn of_two_nodes_with_one_subnet_the_first_holds_it() {
     let mut peers = known();
-    let mut later = node("a", 2, 8);
-    later.created += 60;
-    peers.put(&later);
-    let holder = |news: Vec<PeerEvent>| match news.as_slice() {
-        [PeerEvent::Changed(lease)] => lease.record.public.v4,
+    let later_node = || {
+        let mut later = node("a", 2, 8);
+        later.created += 60;
+        later
+    };
+    peers.put(&later_node());
+    let holder = |lease: &PeerLease| lease.record.public.v4.unwrap().to_string();
+    let later = |entry: &Unreadable| match &entry.used {
+        Used::Duplicate { later } => later.clone(),
         other => panic!("{other:?}"),
     };
-    assert_eq!(holder(peers.news()), Some("192.0.2.2".parse().unwrap()));
+    let news = peers.news();
+    let [PeerEvent::Unreadable(entry), PeerEvent::Changed(lease)] = news.as_slice() else {
+        panic!("{news:?}")
+    };
+    assert_eq!(
+        entry.reason,
+        "it has 10.244.2.0/24 and fd00:2::/64, as has Node b, which came first"
+    );
+    assert_eq!(
+        (entry.key.as_str(), later(entry)),
+        ("Node a", "Node a".to_owned())
+    );
+    assert_eq!(holder(lease), "192.0.2.2");
+    // The heartbeats of both are none.
+    peers.put(&later_node());
+    peers.put(&node("b", 2, 2));
+    assert_eq!(peers.news(), []);
+
     peers.remove("b");
-    assert_eq!(holder(peers.news()), Some("192.0.2.8".parse().unwrap()));
-    // What our own Node has is nobody else's.
-    peers.put(&node(OWN, 2, 1));
-    assert!(peers.news().contains(&PeerEvent::Removed(key(2))));
+    let news = peers.news();
+    let [PeerEvent::Changed(lease), gone] = news.as_slice() else {
+        panic!("{news:?}")
+    };
+    assert_eq!(
+        (holder(lease), gone),
+        ("192.0.2.8".to_owned(), &mended("a"))
+    );
+}
+
+/// What our own Node has is nobody else's here, whatever the others think.
+#[test]
+fn whoever_has_our_own_subnets_is_told_and_left_out() {
+    let mut peers = known();
+    let mut own = node(OWN, 2, 1);
+    own.created += 60;
+    peers.put(&own);
+    let news = peers.news();
+    assert!(news.contains(&PeerEvent::Removed(key(2))), "{news:?}");
+    let told: Vec<&Unreadable> = news
+        .iter()
+        .filter_map(|event| match event {
+            PeerEvent::Unreadable(entry) => Some(entry),
+            _ => None,
+        })
+        .collect();
+    let [entry] = told.as_slice() else {
+        panic!("{news:?}")
+    };
+    assert_eq!(
+        entry.reason,
+        "it has 10.244.2.0/24 and fd00:2::/64, as has this Node (own), and came first: \
+         other nodes send there what is for pods of this one"
+    );
+    let later = "Node own".to_owned();
+    assert_eq!(
+        (entry.key.as_str(), &entry.used),
+        ("Node b", &Used::Duplicate { later })
+    );
+    // Made anew, it has others, and the subnets are the other's again.
+    peers.put(&node(OWN, 1, 1));
+    let news = peers.news();
+    assert!(news.contains(&mended("b")), "{news:?}");
+    assert!(
+        news.iter()
+            .any(|event| matches!(event, PeerEvent::Changed(lease) if lease.key == key(2))),
+        "{news:?}"
+    );
 }
 
 #[derive(Clone, Debug)]
@@ -343,12 +408,18 @@ proptest! {
         let news = peers.news();
         let [PeerEvent::Snapshot { peers: all, skipped }] = news.as_slice() else { panic!("{news:?}") };
         let entries: BTreeMap<_, _> = skipped.iter().map(|entry| (entry.key.clone(), entry.clone())).collect();
-        prop_assert_eq!(told, entries);
+        prop_assert_eq!(&told, &entries);
         let whole: BTreeMap<_, _> = all.iter().map(|p| (p.key, p.record.clone())).collect();
         prop_assert_eq!(listener, whole);
         for node in nodes.values().filter(|node| node.annotations.is_managed()) {
             let key = LeaseKey::new(node.subnets.clone().unwrap()).unwrap();
             prop_assert!(all.iter().any(|lease| lease.key == key));
+            // All came at the same time, so the name decides. One that was stripped of its annotations keeps its place.
+            let used = |node: &NodeView| entries.get(&format!("Node {}", node.name)).map(|entry| entry.used.clone());
+            let duplicate = |node: &NodeView| matches!(used(node), Some(Used::Duplicate { .. }));
+            let holds = |node: &NodeView| node.annotations.is_managed() || duplicate(node) || used(node) == Some(Used::Former);
+            let first = nodes.values().find(|other| holds(other) && other.subnets == node.subnets).unwrap();
+            prop_assert_eq!(duplicate(node), first.name != node.name);
         }
     }
 }
