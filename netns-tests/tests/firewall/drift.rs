@@ -46,7 +46,8 @@ fn iptables_changes(suffix: &str) -> Vec<String> {
         format!("ip6tables -D FORWARD {forward} -j FLANNEL-FWD"),
         "iptables -t raw -F".to_owned(),
         "ip6tables -t raw -D OUTPUT 1".to_owned(),
-        "iptables -t nat -F && iptables -t nat -X FLANNEL-POSTRTG".to_owned(),
+        // At once: a chain that the daemon has put to use again in between cannot be deleted.
+        "printf '*nat\\n-F POSTROUTING\\n-F FLANNEL-POSTRTG\\n-X FLANNEL-POSTRTG\\nCOMMIT\\n' | iptables-restore --noflush".to_owned(),
         // Altered: order and content.
         "iptables -t nat -D FLANNEL-POSTRTG 1 && iptables -t nat -A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -m comment --comment 'flanneld masq' -j RETURN".to_owned(),
         "ip6tables -t nat -R FLANNEL-POSTRTG 6 -j RETURN".to_owned(),
@@ -59,6 +60,7 @@ fn iptables_changes(suffix: &str) -> Vec<String> {
         change
             .replace("ip6tables ", &format!("ip6tables-{suffix} "))
             .replace("iptables ", &format!("iptables-{suffix} "))
+            .replace("iptables-restore", &format!("iptables-{suffix}-restore"))
     })
     .into()
 }

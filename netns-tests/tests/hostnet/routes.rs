@@ -1,9 +1,11 @@
 //! Routes.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hostnet::{AddressFamily, Change, LinkIndex, Netlink, Route, RouteFilter, RouteKind};
+use netns_tests::eventually;
 use serde_json::{Value, json};
 
 use crate::opinion::{has, ip, ip_json, ip_one, plain_link, same};
@@ -330,6 +332,17 @@ pub(crate) fn routes_are_filtered() -> Result<()> {
     ip("route add 10.77.0.0/16 dev other table 100")?;
     ip("-6 route add fd77::/64 dev other proto 99")?;
 
+    // The kernel gives a link its route for multicast a moment after it came up.
+    let multicast = |link| {
+        let words = format!("-6 route show table local type multicast dev {link}");
+        eventually("the route for multicast", Duration::from_secs(10), || {
+            ensure!(!ip_json(&words)?.is_empty(), "{link} has none");
+            Ok(())
+        })
+    };
+    ["eth0", "eth0-far", "other", "other-far"]
+        .into_iter()
+        .try_for_each(multicast)?;
     let all = netlink.routes(&RouteFilter::default())?;
     let seen =
         ip_json("-4 route show table all")?.len() + ip_json("-6 route show table all")?.len();
