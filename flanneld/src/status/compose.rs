@@ -1,27 +1,23 @@
 //! Making the report of a running daemon: its facts, what the kernel's thread finds when asked, and what the CNI program has recorded.
 
 mod entries;
+mod peers;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use hostnet::Mac;
-use ipam::{Backend, Cidr, LeaseBackend, LeaseRecord, PerFamily};
-use ipnetwork::IpNetwork;
+use ipam::{Backend, Cidr, PerFamily};
 use jiff::Timestamp;
 
 use super::board::{Board, Facts, KernelFacts, Moment, Own};
-use super::report::{self, API_VERSION, PeerInKernel, ProbeState, Report};
+use super::report::{self, API_VERSION, PeerInKernel, Report};
 use super::{cni, problems, verdict};
 use crate::firewall::mode::Mode;
 use crate::iptables::Variant;
-use crate::kernel::{Due, Examination};
-use crate::metrics::probes::Outcome;
-use crate::network::as_network;
+use crate::kernel::Examination;
 use crate::network::vxlan::device_names;
 use crate::pods::Places;
-use crate::reconcile::{DEFAULT_PORT, Object};
+use crate::reconcile::DEFAULT_PORT;
 use crate::store;
 
 /// How long the kernel's thread may take to compare everything; with 5,000 peers it is a tenth of a second.
@@ -117,7 +113,7 @@ fn of_facts(facts: &Facts, examination: Option<&Examination>) -> Report {
         },
         node: node(facts, now),
         network: network(facts),
-        peers: peers(facts, examination),
+        peers: peers::peers(facts, examination),
         unreadable: facts.unreadable.values().map(entries::unreadable).collect(),
         pods: Vec::new(),
         addresses: Vec::new(),
@@ -226,114 +222,10 @@ pub(super) fn mode_name(mode: Mode) -> &'static str {
 
 /// For how many peers the kernel holds what it should, by what its thread found; none if it could not look.
 pub(crate) fn programmed(facts: &Facts, examination: Option<&Examination>) -> usize {
-    let peers = peers(facts, examination).into_iter();
+    let peers = peers::peers(facts, examination).into_iter();
     peers
         .filter(|peer| peer.kernel == PeerInKernel::Right)
         .count()
-}
-
-fn peers(facts: &Facts, examination: Option<&Examination>) -> Vec<report::Peer> {
-    let compared = examination.filter(|found| found.trouble.is_none() && found.complete);
-    let faults = compared.map(Faults::of);
-    let peer = |lease: &store::PeerLease| {
-        let (kernel, reasons) = match (facts.skipped.get(&lease.key), &faults) {
-            (Some(left_out), _) => (PeerInKernel::LeftOut, vec![left_out.to_string()]),
-            (None, None) => (PeerInKernel::Unknown, Vec::new()),
-            (None, Some(faults)) => {
-                let reasons = faults.about(lease);
-                let right = reasons.is_empty();
-                let kernel = if right {
-                    PeerInKernel::Right
-                } else {
-                    PeerInKernel::Wrong
-                };
-                (kernel, reasons)
-            }
-        };
-        report::Peer {
-            subnets: texts(lease.key.subnets()),
-            public: addresses(lease.record.public),
-            macs: macs(&lease.record).map(|mac| mac.to_string()).collect(),
-            seen: facts.seen.get(&lease.key).copied().map(timestamp),
-            kernel,
-            reasons,
-            left_out: facts
-                .skipped
-                .get(&lease.key)
-                .map(entries::parts)
-                .unwrap_or_default(),
-            probe: probe(facts.probes.get(&lease.key)),
-        }
-    };
-    facts.leases.peers().map(peer).collect()
-}
-
-fn probe(outcome: Option<&Outcome>) -> report::Probe {
-    let Some(outcome) = outcome else {
-        return report::Probe::default();
-    };
-    report::Probe {
-        state: match outcome.after {
-            Some(_) => ProbeState::Answers,
-            None => ProbeState::Silent,
-        },
-        at: Some(timestamp(outcome.at)),
-        micros: outcome
-            .after
-            .map(|after| u64::try_from(after.as_micros()).unwrap_or(u64::MAX)),
-    }
-}
-
-/// What is due in the kernel, by what it concerns.
-struct Faults<'a> {
-    routes: BTreeMap<IpNetwork, &'a Due>,
-    neighbours: BTreeMap<IpAddr, &'a Due>,
-    fdb: BTreeMap<Mac, &'a Due>,
-    /// Devices that are to be made or altered, on which all peers hang.
-    devices: Vec<&'a Due>,
-}
-
-impl<'a> Faults<'a> {
-    fn of(examination: &'a Examination) -> Self {
-        let mut faults = Self {
-            routes: BTreeMap::new(),
-            neighbours: BTreeMap::new(),
-            fdb: BTreeMap::new(),
-            devices: Vec::new(),
-        };
-        for due in &examination.due {
-            match &due.object {
-                Object::Route(destination) => drop(faults.routes.insert(*destination, due)),
-                Object::Neighbour(_, address) => drop(faults.neighbours.insert(*address, due)),
-                Object::Fdb(_, mac) => drop(faults.fdb.insert(*mac, due)),
-                Object::Device(_) => faults.devices.push(due),
-                Object::Address(..)
-                | Object::Sysctl(_)
-                | Object::Firewall
-                | Object::Iptables(_) => {}
-            }
-        }
-        faults
-    }
-
-    fn about(&self, lease: &store::PeerLease) -> Vec<String> {
-        let mut found = self.devices.clone();
-        for subnet in lease.key.subnets().each::<Cidr>() {
-            found.extend(self.routes.get(&as_network(subnet)));
-            found.extend(self.neighbours.get(&subnet.network()));
-        }
-        found.extend(macs(&lease.record).filter_map(|mac| self.fdb.get(&Mac(mac.0))));
-        let reason = |due: &&Due| format!("{}: {}", due.object, due.reason);
-        found.iter().map(reason).collect()
-    }
-}
-
-fn macs(record: &LeaseRecord) -> impl Iterator<Item = ipam::Mac> {
-    let data = match &record.backend {
-        LeaseBackend::Vxlan(data) => [data.v4, data.v6],
-        LeaseBackend::HostGw | LeaseBackend::Other { .. } | LeaseBackend::Unnamed => [None, None],
-    };
-    data.into_iter().flatten().map(|data| data.mac)
 }
 
 fn repairs(kernel: &KernelFacts) -> Vec<report::Repair> {

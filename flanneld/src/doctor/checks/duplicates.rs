@@ -6,7 +6,7 @@ use super::lease::without_daemon;
 use crate::doctor::clash::{Clash, clashes};
 use crate::doctor::facts::Facts;
 use crate::doctor::finding::{Check, Finding, Remedy};
-use crate::status::report::{EntryUse, Peer, PeerInKernel, Report, Store};
+use crate::status::report::{EntryUse, Peer, Report, Store};
 
 pub(super) fn duplicates(facts: &Facts) -> Finding {
     let report = match &facts.daemon {
@@ -28,7 +28,7 @@ pub(super) fn duplicates(facts: &Facts) -> Finding {
     let left_out = report
         .peers
         .iter()
-        .filter(|peer| peer.kernel == PeerInKernel::LeftOut && !by_nodes);
+        .filter(|peer| peer.is_left_out() && !by_nodes);
     let left_out: Vec<&Peer> = left_out.collect();
     match left_out.first() {
         Some(first) => Finding::warn(

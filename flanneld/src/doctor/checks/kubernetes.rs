@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use super::some_of;
 use crate::doctor::facts::Facts;
 use crate::doctor::finding::{Check, Finding, Remedy};
-use crate::status::report::{EntryUse, LeftOutPart, Peer, PeerInKernel, Report, Unreadable};
+use crate::status::report::{EntryUse, LeftOutPart, Peer, Report, Unreadable};
 
 /// Where the store is Kubernetes, whether each Node's podCIDRs and annotations can be used, and this host's kernel has them.
 pub(super) fn kubernetes(facts: &Facts) -> Option<Finding> {
@@ -223,7 +223,7 @@ fn name_of(entry: &Unreadable) -> &str {
 
 /// Leases in each other's way are another check's.
 fn is_left_out(peer: &Peer) -> bool {
-    peer.kernel == PeerInKernel::LeftOut && !peer.left_out.iter().any(|part| part.code.is_clash())
+    peer.is_left_out() && !peer.left_out.iter().any(|part| part.code.is_clash())
 }
 
 fn is_partly_used(peer: &Peer) -> bool {

@@ -55,12 +55,16 @@ impl LeftOutCode {
 }
 
 impl Peer {
+    /// Whether its lease is not used, or not all of it.
+    pub fn is_left_out(&self) -> bool {
+        self.kernel == PeerInKernel::LeftOut || !self.left_out.is_empty()
+    }
+
     /// Whether this subnet of its lease is not used.
     pub fn leaves_out(&self, subnet: &str) -> bool {
         let is_meant =
             |part: &LeftOutPart| part.subnet.as_deref().is_none_or(|part| part == subnet);
-        self.kernel == PeerInKernel::LeftOut
-            && (self.left_out.is_empty() || self.left_out.iter().any(is_meant))
+        self.is_left_out() && (self.left_out.is_empty() || self.left_out.iter().any(is_meant))
     }
 }
 
