@@ -187,12 +187,20 @@ impl Peers {
                 skipped: self.entries().cloned().collect(),
             }];
         }
-        let told = std::mem::take(&mut self.told);
+        // While a listing is under way, a Node that is gone may still hold what another has by now.
+        let (told, mended) = match self.listed {
+            Some(_) => Default::default(),
+            None => (
+                std::mem::take(&mut self.told),
+                std::mem::take(&mut self.mended),
+            ),
+        };
         let reasons = told.iter().filter_map(|name| self.entry(name));
         let unreadable = reasons.cloned().map(PeerEvent::Unreadable);
         let unreadable: Vec<PeerEvent> = unreadable.collect();
-        let mended = std::mem::take(&mut self.mended).into_iter();
-        let mended = mended.map(|name| PeerEvent::Mended(entry_of(&name)));
+        let mended = mended
+            .into_iter()
+            .map(|name| PeerEvent::Mended(entry_of(&name)));
         let changed = std::mem::take(&mut self.changed);
         let leases = changed.into_iter().map(|key| match self.holder(&key) {
             Some(lease) => PeerEvent::Changed(lease.clone()),

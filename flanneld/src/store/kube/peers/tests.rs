@@ -295,6 +295,33 @@ fn of_two_nodes_with_one_subnet_the_first_holds_it() {
     );
 }
 
+#[test]
+fn a_subnet_that_changed_hands_unseen_is_no_duplicate() {
+    let mut peers = known();
+    peers.begin();
+    peers.put(&node(OWN, 1, 1));
+    peers.put(&node("c", 3, 3));
+    let mut heir = node("d", 2, 8);
+    heir.created += 60;
+    peers.put(&heir);
+    let news = peers.news();
+    let [PeerEvent::Changed(lease)] = news.as_slice() else {
+        panic!("{news:?}")
+    };
+    assert_eq!(lease.record.public.v4, Some("192.0.2.2".parse().unwrap()));
+    peers.end();
+    let news = peers.news();
+    let [PeerEvent::Changed(lease), gone @ ..] = news.as_slice() else {
+        panic!("{news:?}")
+    };
+    assert_eq!(lease.record.public.v4, Some("192.0.2.8".parse().unwrap()));
+    assert!(
+        gone.iter()
+            .all(|event| matches!(event, PeerEvent::Mended(_))),
+        "{news:?}"
+    );
+}
+
 /// What our own Node has is nobody else's here, whatever the others think.
 #[test]
 fn whoever_has_our_own_subnets_is_told_and_left_out() {
