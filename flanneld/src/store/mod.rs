@@ -64,7 +64,7 @@ pub enum Used {
     Former,
     /// Nothing, because nobody has written there what makes an entry a lease of this network.
     NotOurs,
-    /// Nothing, because another node has the same subnets; this one's are left to itself, otherwise whoever came first has them.
+    /// Nothing, because another node has the same subnets: this node, or else the one that came first.
     Duplicate {
         /// The entry that came later, which may be this node's.
         later: String,

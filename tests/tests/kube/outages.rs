@@ -125,7 +125,7 @@ pub(crate) async fn a_token_may_be_replaced(program: PathBuf) -> Result<()> {
         "{refusal}"
     );
     std::fs::write(&a.token_file, scene.cluster.token().await?)?;
-    // The client reads the file once a minute.
+    // The file is read for each request; one that was refused is repeated after ten seconds at the most.
     let deadline = Instant::now() + Duration::from_secs(150);
     let wanted = format!("192.0.2.{number}");
     loop {

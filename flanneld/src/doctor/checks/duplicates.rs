@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::kubernetes::node_name;
 use super::lease::without_daemon;
 use crate::doctor::clash::{Clash, clashes};
 use crate::doctor::facts::Facts;
@@ -62,7 +63,7 @@ fn same_pod_cidr(report: &Report) -> Option<Finding> {
     });
     let (first, entry) = all.next()?;
     let later = entry.later.as_ref().unwrap_or(&entry.entry);
-    let name = later.strip_prefix("Node ").unwrap_or(later);
+    let name = node_name(later);
     let remedy = Remedy::say(format!(
         "delete {later}, which came later, and start its kubelet anew: it comes back, and the controller manager gives it another podCIDR, unless the kubelet's own settings name one"
     ));

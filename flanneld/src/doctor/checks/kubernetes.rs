@@ -218,7 +218,12 @@ fn have_written(entry: &Unreadable) -> Remedy {
 }
 
 fn name_of(entry: &Unreadable) -> &str {
-    entry.entry.strip_prefix("Node ").unwrap_or(&entry.entry)
+    node_name(&entry.entry)
+}
+
+/// What kubectl calls the Node that an entry stands for.
+pub(super) fn node_name(entry: &str) -> &str {
+    entry.strip_prefix("Node ").unwrap_or(entry)
 }
 
 /// Leases in each other's way are another check's.
